@@ -1,0 +1,29 @@
+"""What every gradient attack shares: the slope of the loss at some pixels, and the best pixels seen so far."""
+
+import torch
+from torch import Tensor
+
+from robustcore.types import Images, LossAt, PerImage
+
+
+def slope(loss_at: LossAt, perturbed: Images) -> tuple[PerImage, Tensor]:
+    """Loss and its gradient in the pixels. ``autograd.grad``, so that no gradient ever reaches a weight."""
+    pixels = perturbed.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = loss_at(pixels)
+        (gradient,) = torch.autograd.grad(loss.sum(), pixels)
+    return loss.detach(), gradient
+
+
+class Best:
+    """The pixels of the highest loss so far, image by image."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images.detach()
+        self.loss = torch.full((len(images),), -torch.inf, device=images.device)
+
+    def keep(self, perturbed: Images, loss: PerImage) -> None:
+        """Take over each image whose loss is higher here."""
+        better = loss > self.loss
+        self.loss = torch.where(better, loss, self.loss)
+        self.images = torch.where(better.reshape(-1, 1, 1, 1), perturbed.detach(), self.images)

@@ -1,0 +1,14 @@
+"""Labelled images: where they come from and how they reach a model. ``open()`` on a source gives an ``ImageSet``."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from robustcore.data.digits import Digits
+from robustcore.data.folder import Folder
+from robustcore.data.images import ImageSet, Pixels, Preprocessing
+from robustcore.data.parquet import Parquet
+
+Data = Annotated[Digits | Parquet | Folder, Field(discriminator="kind")]
+
+__all__ = ["Data", "Digits", "Folder", "ImageSet", "Parquet", "Pixels", "Preprocessing"]

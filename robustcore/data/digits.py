@@ -1,0 +1,72 @@
+"""scikit-learn's 1,797 scans of handwritten digits: the embedded default, real and a few kilobytes."""
+
+from functools import cache, cached_property
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from pydantic.dataclasses import dataclass
+
+from robustcore.types import STRICT
+
+NUM_TEST = 400
+SIZE = 16
+
+
+@dataclass(frozen=True, config=STRICT)
+class Digits:
+    """8x8 scans upscaled to 16x16 RGB; 400 stratified test images, the other 1,397 for training."""
+
+    split: Literal["train", "test"] = "train"
+    kind: Literal["digits"] = "digits"
+
+    def open(self) -> "DigitImages":
+        """The images of this split."""
+        return DigitImages(self.split)
+
+
+class DigitImages:
+    """See ``ImageSet``."""
+
+    classes = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    fingerprint = "digits"
+
+    def __init__(self, split: str) -> None:
+        scans, labels, is_test = _scans()
+        rows = np.flatnonzero(is_test == (split == "test"))
+        self.name = f"digits ({split})"
+        self.fingerprint = f"digits-{split}-{SIZE}"
+        self.labels = labels[rows]
+        self._scans = scans[rows]
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """All in one group."""
+        return np.array([0, len(self.labels)])
+
+    def decode(self, index: int) -> Image.Image:
+        """(16, 16) RGB."""
+        scan = np.round(self._scans[index] * (255 / 16)).astype(np.uint8)
+        return Image.fromarray(scan).resize((SIZE, SIZE), Image.Resampling.BILINEAR).convert("RGB")
+
+
+@cache
+def _scans() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits  # a second of import that other data sets need not pay
+
+    digits = load_digits()
+    labels = digits.target.astype(np.int64)
+    return digits.images, labels, _stratified(labels)
+
+
+def _stratified(labels: np.ndarray) -> np.ndarray:
+    """(N,) bool, true for the test images: of each class its share, drawn with a fixed seed."""
+    is_test = np.zeros(len(labels), bool)
+    counts = np.bincount(labels)
+    share = counts * NUM_TEST / len(labels)
+    wanted = np.floor(share).astype(int)
+    wanted[np.argsort(wanted - share, kind="stable")[: NUM_TEST - wanted.sum()]] += 1
+    generator = np.random.default_rng(0)
+    for label, count in enumerate(wanted):
+        is_test[generator.permutation(np.flatnonzero(labels == label))[:count]] = True
+    return is_test

@@ -1,0 +1,270 @@
+"""CLIP: an image encoder with the normaliser inside, and a text tower that turns class names into classifier rows."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass as plain_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from robustcore.data.images import Preprocessing
+from robustcore.errors import ModelError
+from robustcore.models.architectures import ARCHITECTURES, BYTE_VOCABULARY, byte_tokens
+from robustcore.models.huggingface import is_transformers_folder, open_clip_config, open_clip_tensors
+from robustcore.models.weights import SHIPPED, Description, describe, load_into, read_tensors, shipped
+from robustcore.types import STRICT, Embeddings, Flag, Images, Weights
+
+PLAIN_MEAN = PLAIN_STD = (0.5, 0.5, 0.5)
+
+
+class Encoder(nn.Module):
+    """phi: pixels in [0, 1], (B, 3, H, W), to projected embeddings (B, D), not normalised.
+
+    Always in eval mode, when it is attacked and when it is trained: the function attacked is the function trained,
+    BatchNorm statistics stay those of the checkpoint, and dropout is off.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, visual: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.visual = visual
+        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
+        self.eval()
+
+    def forward(self, images: Images) -> Embeddings:
+        """Embeddings in float32, whatever precision autocast computes them in."""
+        embeddings: Tensor = self.visual((images - self.mean) / self.std)
+        return embeddings.float()
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """Stays in eval mode; see the class."""
+        return super().train(False)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of every weight and of the normaliser."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted([*self.state_dict().items(), ("mean", self.mean), ("std", self.std)]):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+@plain_dataclass
+class LoadedClip:
+    """A CLIP taken apart into what the loops use."""
+
+    encoder: Encoder
+    model: nn.Module  # the whole open_clip model; ``encoder.visual`` is its ``visual``
+    tokenize: Callable[[list[str]], Tensor]
+    scale: float
+    preprocessing: Preprocessing
+
+    @torch.no_grad()
+    def classifier_rows(self, classes: Sequence[str], prompts: Sequence[str]) -> Tensor:
+        """(C, D), unit norm: per class, the mean of its prompts' unit embeddings (CLIP's prompt ensemble)."""
+        rows = []
+        for name in classes:
+            tokens = self.tokenize([prompt.replace("{}", name) for prompt in prompts])
+            texts: Tensor = self.model.encode_text(tokens.to(self.encoder.mean.device))  # type: ignore[operator]  # open_clip's method
+            rows.append(F.normalize(F.normalize(texts.float(), dim=-1).mean(dim=0), dim=-1))
+        return torch.stack(rows)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Clip:
+    """Which CLIP: an architecture of open_clip or of ``ARCHITECTURES``, and where its weights come from.
+
+    ``weights``: a tag of open_clip (``openai``, ``laion2b_s34b_b79k``), ``digits`` (shipped), a local checkpoint, or
+    a Hugging Face folder; None starts from random weights. Files of our own and folders know their architecture.
+    ``quick_gelu`` overrides what tag, folder or architecture say; a bare checkpoint of OpenAI's weights needs it.
+    """
+
+    architecture: str | None = None
+    weights: Weights | None = None
+    quick_gelu: Flag | None = None
+    kind: Literal["clip"] = "clip"
+
+    def load(self) -> LoadedClip:
+        """The model on the CPU in float32; raises ModelError for anything that is not there or does not fit."""
+        source = self._file()
+        if source is not None and source.is_dir():
+            return self._from_folder(source)
+        description = describe(source) if source is not None else None
+        if description is not None:
+            self._must_be(description)
+            config, mean, std = description.config, description.mean, description.std
+        elif self.architecture in ARCHITECTURES:
+            config, mean, std = ARCHITECTURES[self.architecture], PLAIN_MEAN, PLAIN_STD
+        else:
+            return self._from_open_clip(source)
+        model = _build(config, self.quick_gelu)
+        if source is not None:
+            load_into(model, read_tensors(source), source)
+        elif self.weights is not None:
+            raise ModelError(
+                f"no such weights: '{self.weights}'; expected a file{_maybe(self.weights, SHIPPED)}",
+                "weights",
+            )
+        return _taken_apart(model, mean, std)
+
+    def check(self) -> None:
+        """Raises what ``load`` would, but downloads nothing: a tag is only looked up in open_clip's list."""
+        if self.needs_download():
+            self._known_tag(self._known_architecture())
+        else:
+            self.load()
+
+    def needs_download(self) -> bool:
+        """Whether the weights are a tag of open_clip, which a hub serves."""
+        return self._file() is None and self.architecture not in ARCHITECTURES and self.weights is not None
+
+    def _file(self) -> Path | None:
+        if self.weights in SHIPPED:
+            return shipped(self.weights)
+        path = Path(self.weights) if self.weights else None
+        return path if path is not None and path.exists() else None
+
+    def _must_be(self, description: Description) -> None:
+        if self.architecture not in (None, description.architecture):
+            raise ModelError(
+                f"the weights '{self.weights}' are of the architecture '{description.architecture}', "
+                f"expected '{self.architecture}'",
+                "architecture",
+            )
+
+    def _from_folder(self, folder: Path) -> LoadedClip:
+        if is_transformers_folder(folder):
+            config, path = open_clip_config(folder), _one_checkpoint(folder)
+            model = _build(config, self.quick_gelu)
+            try:
+                load_into(model, open_clip_tensors(read_tensors(path)), path)
+            except KeyError as error:
+                raise ModelError(f"{path} has no tensor {error}, expected a whole CLIPModel", "weights") from None
+            return _taken_apart(model, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+        return self._created(f"local-dir:{folder}", None, str(folder))
+
+    def _from_open_clip(self, source: Path | None) -> LoadedClip:
+        name = self._known_architecture()
+        if source is None and self.weights is not None:
+            self._known_tag(name)
+            return self._created(name, self.weights, f"weights '{self.weights}' of {name}")
+        loaded = self._created(name, None, name)
+        if source is not None:
+            load_into(loaded.model, read_tensors(source), source)
+            return _taken_apart(loaded.model, *_normaliser(loaded.model), tokenizer=loaded.tokenize)
+        return loaded
+
+    def _known_tag(self, name: str) -> None:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if self.weights is not None and self.weights not in tags:
+            raise ModelError(
+                f"unknown weights '{self.weights}' for {name}: neither a file nor a tag{_maybe(self.weights, tags)}",
+                "weights",
+            )
+
+    def _known_architecture(self) -> str:
+        known = [*ARCHITECTURES, *open_clip.list_models()]
+        if self.architecture is None:
+            if self._file():
+                raise ModelError(f"the weights '{self.weights}' do not say their architecture; name it", "architecture")
+            raise ModelError(
+                f"no such weights: {self.weights!r}; expected a file or folder, or a tag together with an architecture",
+                "weights",
+            )
+        if self.architecture not in known:
+            raise ModelError(
+                f"unknown architecture '{self.architecture}'{_maybe(self.architecture, known)}",
+                "architecture",
+            )
+        return self.architecture
+
+    def _created(self, name: str, tag: str | None, what: str) -> LoadedClip:
+        quick_gelu = self.quick_gelu
+        if quick_gelu is None and tag is not None:
+            # The tag knows the activation it was trained with; the bare architecture name does not.
+            quick_gelu = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                model = open_clip.create_model(
+                    name,
+                    pretrained=tag,
+                    force_quick_gelu=bool(quick_gelu),
+                    pretrained_text=False,
+                    weights_only=True,
+                )
+        except Exception as error:  # hub clients, torch and open_clip each raise their own kinds
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"cannot load {what} ({reason}); give a local file or folder instead", "weights") from None
+        return _taken_apart(model, *_normaliser(model), tokenizer=_tokenizer(name, model))
+
+
+def _build(config: dict[str, Any], quick_gelu: bool | None) -> nn.Module:
+    config = json.loads(json.dumps(config))  # open_clip's constructors keep what they are given
+    if quick_gelu is not None:
+        config["quick_gelu"] = quick_gelu
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: nn.Module = open_clip.CLIP(**config)
+    return model
+
+
+def _taken_apart(
+    model: nn.Module,
+    mean: Sequence[float],
+    std: Sequence[float],
+    tokenizer: Callable[[list[str]], Tensor] | None = None,
+) -> LoadedClip:
+    visual = model.visual
+    assert isinstance(visual, nn.Module)
+    size: Any = visual.image_size
+    shape = getattr(visual, "preprocess_cfg", {})
+    preprocessing = Preprocessing(
+        size=size if isinstance(size, int) else size[0],
+        resize="squash" if shape.get("resize_mode") == "squash" else "shortest",
+        interpolation="bilinear" if shape.get("interpolation") == "bilinear" else "bicubic",
+    )
+    scale: Any = model.logit_scale
+    model.eval()
+    return LoadedClip(
+        Encoder(visual, mean, std),
+        model,
+        tokenizer or _tokenizer("ViT-B-32", model),
+        scale.exp().item(),
+        preprocessing,
+    )
+
+
+def _tokenizer(name: str, model: nn.Module) -> Callable[[list[str]], Tensor]:
+    context: Any = getattr(model, "context_length", 77)
+    if getattr(model, "vocab_size", None) == BYTE_VOCABULARY:
+        return lambda texts: byte_tokens(texts, context)
+    tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(name, context_length=context)
+    return tokenizer
+
+
+def _normaliser(model: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
+    shape: Any = getattr(model.visual, "preprocess_cfg", {})
+    return shape.get("mean", open_clip.OPENAI_DATASET_MEAN), shape.get("std", open_clip.OPENAI_DATASET_STD)
+
+
+def _one_checkpoint(folder: Path) -> Path:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return folder / name
+    raise ModelError(f"{folder} holds no model.safetensors", "weights")
+
+
+def _maybe(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""

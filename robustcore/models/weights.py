@@ -1,0 +1,91 @@
+"""Where weights come from: a file of our own, a checkpoint, a Hugging Face folder, or a tag of open_clip.
+
+Only tensors are ever read: safetensors, or ``torch.load(weights_only=True)``.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from robustcore.errors import ModelError
+
+SHIPPED = ("digits",)
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
+_PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a file of our own says of itself: enough to build its model."""
+
+    architecture: str
+    config: dict[str, Any]  # open_clip's model_cfg
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def shipped(name: str) -> Path:
+    """The file of weights that come with the package."""
+    return Path(str(files("robustcore.models") / "shipped" / f"{name}.safetensors"))
+
+
+def save_model(path: Path, model: nn.Module, description: Description) -> None:
+    """Weights and description in one safetensors file."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, path, {"description": json.dumps(vars(description))})
+
+
+def describe(path: Path) -> Description | None:
+    """The description in a file of our own; None for any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("description")
+        return Description(**json.loads(text)) if text else None
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file ({error})", "weights") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A checkpoint's tensors by name, taken out of the usual wrappers and prefixes."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise a dozen kinds for a damaged file
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ModelError(f"{path} is not a readable checkpoint ({reason})", "weights") from None
+    for wrapper in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    for prefix in _PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Every tensor of the model, or ModelError; a checkpoint of the visual tower alone fills that one."""
+    visual = model.visual
+    assert isinstance(visual, nn.Module)
+    target = visual if tensors.keys() >= visual.state_dict().keys() else model
+    expected = {name: tuple(value.shape) for name, value in target.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in tensors.items() if name in expected}
+    wrong = sorted(name for name in expected if given.get(name) != expected[name])
+    if wrong:
+        name = wrong[0]
+        raise ModelError(
+            f"{path} does not fit the architecture: {len(wrong)} of {len(expected)} tensors are missing or of another "
+            f"shape, first '{name}' (expected {expected[name]}, got {given.get(name, 'none')})",
+            "weights",
+        )
+    target.load_state_dict({name: tensors[name] for name in expected})

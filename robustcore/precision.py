@@ -1,0 +1,27 @@
+"""How a forward pass is computed: in which precision, and with or without gradients for the weights."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import nn
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:
+    """The forward in ``precision``; losses and attack steps stay outside, in float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision != torch.float32)
+
+
+@contextmanager
+def without_weight_gradients(module: nn.Module) -> Iterator[None]:
+    """While an attack runs, only pixels have gradients: it halves the matrix products of a backward pass."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

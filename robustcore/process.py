@@ -1,0 +1,36 @@
+"""One training process among several: its rank, its device, and the sums it shares with the others."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import gettempdir
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Process:
+    """Handed in by whoever starts the loop; the defaults are one process on the CPU."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    cache: Path = field(default_factory=lambda: Path(gettempdir()) / "robustcore")  # original embeddings live here
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """``module`` with gradients averaged over all processes."""
+        return module if self.world_size == 1 else DistributedDataParallel(module)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over all processes, in float64, on the CPU."""
+        values = values.to(self.device, torch.float64)
+        if self.world_size > 1:
+            torch.distributed.all_reduce(values)
+        return values.cpu()
+
+
+def best_device() -> torch.device:
+    """The GPU of this process if it has one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,1 @@
+"""Studies: described in YAML, launched on Ray, read back as a Pareto front."""

@@ -1,0 +1,217 @@
+"""The sweep as its driver knows it: what Ray's hooks report goes into the results, to MLflow and to the display.
+
+Ray Tune only dispatches: which trials exist and what became of them is in ``results.parquet``, and a trial's own
+state is in its checkpoints, so a sweep that is killed loses nothing that was finished.
+"""
+
+import time
+from collections import deque
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from robustcore.recipe import recipe_from
+from robustcore.storage import Folder
+from sweeps.pareto import front, front_hypervolume
+from sweeps.progress import Display
+from sweeps.report import front_json, page, picture
+from sweeps.results import Evaluation, Results, TrialRecord
+from sweeps.search import Search
+from sweeps.study import Study
+from sweeps.tracking import Tracker
+from trainables.worker import Assignment
+
+_PACKAGES = ("robust-sweeps", "torch", "open_clip_torch", "ray", "optuna", "numpy")
+_DRAW_EVERY = 20.0  # seconds between two drawings of the front while trials run
+_SAVE_SHARE = 20  # evaluations are saved so rarely that saving takes a twentieth of the time
+
+
+class Sweep:
+    """Every trial from suggestion to end. ``total`` counts all trials there should be, earlier ones included."""
+
+    def __init__(self, study: Study, results: Results, total: int, tracker: Tracker, display: Display) -> None:
+        self.study = study
+        self.results = results
+        self.folder = Folder(study.storage).at(study.name)
+        self._total = total
+        self._tracker, self._display = tracker, display
+        self._search = Search(study)
+        self._versions = {package: version(package) for package in _PACKAGES}
+        self._failures: dict[str, str] = {}
+        self._complete: set[str] = set()
+        self._saved = self._drawn = self._saving = 0.0
+        for record in results.records.values():
+            self._search.remember(record)
+        self._unfinished = deque(
+            record
+            for record in results.records.values()
+            if record.state in ("pending", "running") and not record.copy_of
+        )
+
+    def next_assignment(self) -> Assignment | None:
+        """The next trial to run: first those an earlier process left unfinished. None when there is no other."""
+        while True:
+            if self._unfinished:
+                return self._assignment(self._unfinished.popleft())
+            if len(self.results.records) >= self._total:
+                return None
+            record = self._suggested()
+            if record.state == "pending" and not record.copy_of:
+                return self._assignment(record)
+
+    def started(self, trial: str) -> None:
+        """The trial has a place to run on, maybe not for the first time."""
+        record = self.results.records[trial]
+        record.state = "running"
+        record.started = record.started or time.time()
+        self._save()
+        self._tracker.start_trial(record)
+        self._show()
+
+    def evaluated(self, trial: str, result: dict[str, Any]) -> None:
+        """A result of the trial; one that says why it failed carries no new metrics."""
+        record = self.results.records[trial]
+        record.device = result["device"]
+        if result["failure"]:
+            self._failures[trial] = result["failure"]
+            if result["traceback"]:
+                self.folder.at(f"trials/{trial}").write("error.txt", result["traceback"].encode())
+                self._failures[trial] += f" (see {self.folder.at(f'trials/{trial}').uri}/error.txt)"
+            return
+        if result["final"]:
+            self._complete.add(trial)
+        evaluation = Evaluation(result["step"], result["metrics"], result["seconds"])
+        if record.record(evaluation):
+            self._tracker.evaluate(record, evaluation)
+            if time.monotonic() - self._saved > _SAVE_SHARE * self._saving:
+                self._save()
+            self._show()
+
+    def ended(self, trial: str, error: str = "") -> None:
+        """The trial is over: failed for ``error`` or its own reason, finished, or stopped before its last step."""
+        record = self.results.records[trial]
+        reason = self._failures.pop(trial, "") or error
+        if reason:
+            record.state, record.reason = "failed", reason
+        elif trial in self._complete:
+            record.state = "finished"
+        else:
+            record.state, record.reason = "stopped", f"among the worse at step {record.step}"
+        self._settle(record)
+        for twin in self.results.records.values():
+            if twin.copy_of == trial and twin.state == "pending":
+                self._copy(twin, record)
+        self._save()
+        self._draw(at_once=False)
+        self._show()
+
+    def close(self) -> None:
+        """Everything that was put off."""
+        self._save()
+        self._draw(at_once=True)
+        self._show()
+
+    def unfinished(self) -> list[TrialRecord]:
+        """Trials that a later ``resume`` has to go on with."""
+        return [record for record in self.results.records.values() if record.state in ("pending", "running")]
+
+    def front(self) -> list[TrialRecord]:
+        """The front of the finished trials."""
+        return front(self.results.records.values(), self.study.objectives, self.study.feasible)
+
+    def _suggested(self) -> TrialRecord:
+        """A new record in the results: pending, or already settled where its recipe is known or impossible."""
+        knobs, sampler = self._search.ask()
+        recipe = self.study.recipe_at(knobs)
+        record = TrialRecord(
+            trial=f"{len(self.results.records):04d}",
+            knobs=knobs,
+            recipe=recipe,
+            recipe_hash="",
+            seed=int(recipe.get("seed", 0)),
+            versions=self._versions,
+            sampler=sampler,
+        )
+        try:
+            record.recipe_hash = recipe_from(recipe).fingerprint()
+        except ValidationError as error:
+            record.state, record.reason = (
+                "failed",
+                f"these knobs do not go together: {error.errors()[0]['msg']}",
+            )
+        twin = self._twin(record)
+        self.results.records[record.trial] = record
+        if record.state == "failed":
+            self._settle(record)
+        elif twin is not None:
+            record.copy_of = twin.trial
+            if twin.state not in ("pending", "running"):
+                self._copy(record, twin)
+        return record
+
+    def _twin(self, record: TrialRecord) -> TrialRecord | None:
+        """The trial that already stands for the same recipe."""
+        for other in self.results.records.values():
+            if other.recipe_hash == record.recipe_hash and not other.copy_of and other.state != "failed":
+                return other
+        return None
+
+    def _copy(self, record: TrialRecord, twin: TrialRecord) -> None:
+        """The same knobs are not paid for twice."""
+        record.state, record.evaluations, record.device = twin.state, list(twin.evaluations), twin.device
+        record.reason = f"the same knobs as trial {twin.trial}, whose result it takes"
+        self._settle(record)
+
+    def _settle(self, record: TrialRecord) -> None:
+        self._search.tell(record)
+        if record.copy_of or not record.started:
+            self._tracker.start_trial(record)
+            for evaluation in record.evaluations:
+                self._tracker.evaluate(record, evaluation)
+        self._tracker.end_trial(record)
+
+    def _assignment(self, record: TrialRecord) -> Assignment:
+        resources = self.study.resources
+        return Assignment(
+            trial=record.trial,
+            recipe=record.recipe,
+            folder=self.folder.at(f"trials/{record.trial}").uri,
+            cache=str(self._cache()),
+            workers=resources.workers,
+            cpus=resources.cpus,
+            gpus=resources.gpus,
+        )
+
+    def _cache(self) -> Path:
+        """Where original embeddings are kept: beside the studies, or in the user's cache where storage is remote."""
+        local = Folder(self.study.storage).local
+        return local / "original_embeddings" if local else Path.home() / ".cache" / "robust-sweeps"
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        self.results.save()
+        self._saved = time.monotonic()
+        self._saving = self._saved - started
+
+    def _show(self) -> None:
+        self._display.update(self.results.records.values(), self._tracker.warning)
+
+    def _draw(self, at_once: bool) -> None:
+        """The front's numbers always, its pictures now and then: they take a while."""
+        records, objectives = list(self.results.records.values()), self.study.objectives
+        members = self.front()
+        volume = front_hypervolume(records, objectives, self.study.feasible)
+        finished = sum(record.state == "finished" for record in records)
+        files: dict[str, bytes] = {}
+        if at_once or time.monotonic() - self._drawn > _DRAW_EVERY:
+            self._drawn = time.monotonic()
+            files = {
+                "front.png": picture(records, members, objectives, self.study.name),
+                "front.html": page(records, members, objectives, self.study.name).encode(),
+                "front.json": front_json(members).encode(),
+            }
+            for name, content in files.items():
+                self.folder.write(name, content)
+        self._tracker.update_front(members, volume, finished, files)

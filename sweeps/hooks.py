@@ -1,0 +1,81 @@
+"""Ray Tune's hooks, each a line: what Tune asks the searcher or tells the callback goes to the ``Sweep``.
+
+Tune pickles them into a snapshot that nothing ever reads: a sweep resumes from its own results, not from Tune's.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from sweeps.driver import Sweep
+from trainables.guard import free
+
+
+class _NotPickled:
+    """Leaves its state behind when pickled: sockets and threads hang on it, and nobody unpickles it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Suggest(_NotPickled, Searcher):  # type: ignore[misc]  # Ray's types are Any here
+    """Hands Tune one assignment after the other."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        super().__init__()
+        self._sweep = sweep
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        """The study has said everything."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """A Tune config; Tune's own id for it is of no interest."""
+        assignment = self._sweep.next_assignment()
+        return Searcher.FINISHED if assignment is None else {"assignment": asdict(assignment)}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """``Watch`` hears it too."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing to save."""
+
+
+class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types are Any here
+    """Tells the sweep what happens to its trials."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Also after a lost machine."""
+        self._sweep.started(_name(trial))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """One evaluation, or the reason of a failure."""
+        self._sweep.evaluated(_name(trial), result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """At its own end, or stopped by the scheduler."""
+        free(_name(trial))
+        self._sweep.ended(_name(trial))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its process died once too often."""
+        free(_name(trial))
+        self._sweep.ended(_name(trial), error=f"its process was lost, and again after {trial.num_failures - 1} tries")
+
+
+def _name(trial: Trial) -> str:
+    name: str = trial.config["assignment"]["trial"]
+    return name

@@ -1,0 +1,139 @@
+"""What a study file may say, key by key, typed; its recipe and its numbers are typed in robustcore."""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Lt, MinLen
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic.dataclasses import dataclass
+
+from robustcore.recipe import Recipe
+from robustcore.types import STRICT, Count, NonNegative, Number, Positive, PositiveCount, parse_number
+from sweeps.space import Knob
+
+Direction = Literal["max", "min"]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Search:
+    """Who suggests the next trial, and how many trials there are."""
+
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
+    seed: Count = 0
+    trials: PositiveCount = 32
+
+
+@dataclass(frozen=True, config=STRICT)
+class StopEarly:
+    """From ``after`` steps on, only the best ``keep`` of the trials go on at each rung."""
+
+    after: PositiveCount  # steps
+    keep: Annotated[Number, Gt(0), Lt(1)] = 1 / 3
+    kind: Literal["moasha", "none"] = "moasha"  # none is as if there were no such key
+
+
+def _unless_none(stop_early: Any) -> Any:
+    return None if isinstance(stop_early, dict) and stop_early.get("kind") == "none" else stop_early
+
+
+def _whole_above_one(gpus: float) -> float:
+    if gpus > 1 and not float(gpus).is_integer():
+        raise ValueError(f"expected a share of one GPU or a whole number of them, got {gpus:g}")
+    return gpus
+
+
+@dataclass(frozen=True, config=STRICT)
+class Resources:
+    """What a trial runs on. It never changes a number of its results."""
+
+    workers: PositiveCount = 1
+    gpus: Annotated[NonNegative, AfterValidator(_whole_above_one)] = 0  # of each worker
+    cpus: Positive = 1  # of each worker
+    at_once: PositiveCount | None = None  # trials; None is as many as fit
+
+
+@plain_dataclass(frozen=True)
+class Constraint:
+    """What a trial must reach to be on the front, written ``>= 0.6`` or ``<= 0.5``."""
+
+    sign: Literal[">=", "<="]
+    bound: float
+    metric: str = ""
+
+    def violation(self, metrics: Mapping[str, float]) -> float:
+        """How far the metric misses the bound: at most 0 where it holds, infinite where it is no number."""
+        value = metrics.get(self.metric, math.nan)
+        excess = self.bound - value if self.sign == ">=" else value - self.bound
+        return math.inf if math.isnan(excess) else excess
+
+    def holds(self, metrics: Mapping[str, float]) -> bool:
+        """Whether nothing is violated."""
+        return self.violation(metrics) <= 0
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.bound!r}"
+
+
+def read_constraint(given: Any) -> Constraint:
+    """From ``">= 0.6"``; raises ValueError."""
+    if isinstance(given, Constraint):
+        return given
+    match = re.fullmatch(r"\s*(>=|<=)\s*(\S+)\s*", given) if isinstance(given, str) else None
+    if match is None:
+        raise ValueError(f"expected '>= NUMBER' or '<= NUMBER', got {given!r}"[:100])
+    sign: Literal[">=", "<="] = ">=" if match[1] == ">=" else "<="
+    return Constraint(sign, float(parse_number(match[2])))
+
+
+def _named(constraints: dict[str, Constraint]) -> dict[str, Constraint]:
+    return {metric: replace(constraint, metric=metric) for metric, constraint in constraints.items()}
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise ValueError(
+            f"expected letters, digits, '-', '_' and '.', not beginning with '-' or '.', got {name[:60]!r}"
+        )
+    return name
+
+
+def _absolute(storage: str) -> str:
+    """Results belong to where one works, not to where the study file lies."""
+    if not storage.strip():
+        raise ValueError("expected a folder or a URI, got nothing")
+    return storage if "://" in storage else os.path.abspath(Path(storage).expanduser())
+
+
+_CONSTRAINT = {"type": "string", "pattern": r"^\s*(>=|<=)\s*\S+\s*$", "examples": [">= 0.6"]}
+
+OneConstraint = Annotated[
+    Constraint, PlainValidator(read_constraint), PlainSerializer(str), WithJsonSchema(_CONSTRAINT)
+]
+Storage = Annotated[str, AfterValidator(_absolute)]
+Name = Annotated[str, AfterValidator(_name)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class StudyFile:
+    """The keys of a study file.
+
+    ``recipe`` is one complete trial; ``knobs`` say which of its values vary, by their dotted paths;
+    ``objectives`` name what is maximised or minimised; ``constraints`` what a trial must reach to count.
+    """
+
+    recipe: Recipe
+    objectives: Annotated[dict[str, Direction], MinLen(1)]
+    name: Name
+    knobs: dict[str, Knob] = Field(default_factory=dict)
+    constraints: Annotated[dict[str, OneConstraint], AfterValidator(_named)] = Field(default_factory=dict)
+    search: Search = Search()
+    stop_early: Annotated[StopEarly | None, BeforeValidator(_unless_none)] = None
+    resources: Resources = Resources()
+    storage: Storage = "runs"
+    mlflow: str | None = None

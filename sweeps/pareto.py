@@ -1,0 +1,117 @@
+"""Front and hypervolume: pure functions of an array whose columns are objectives, all to be maximised."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweeps.records import TrialRecord
+
+Points = NDArray[np.float64]
+Objectives = Mapping[str, Literal["max", "min"]]
+Feasible = Callable[[dict[str, float]], bool]
+
+
+def always(_metrics: dict[str, float]) -> bool:
+    """The feasibility test of a study without constraints."""
+    return True
+
+
+def front(records: Iterable[TrialRecord], objectives: Objectives, feasible: Feasible = always) -> list[TrialRecord]:
+    """The finished, feasible, non-dominated trials, ascending in the first objective.
+
+    A trial that lacks an objective, or has it NaN or infinite, is left out; so is a duplicate (``copy_of``).
+    """
+    candidates = [
+        record
+        for record in records
+        if record.state == "finished"
+        and not record.copy_of
+        and all(math.isfinite(record.metrics.get(name, math.nan)) for name in objectives)
+        and feasible(record.metrics)
+    ]
+    kept = non_dominated(signed([record.metrics for record in candidates], objectives))
+    members = [record for record, is_kept in zip(candidates, kept, strict=True) if is_kept]
+    return sorted(members, key=lambda record: ([record.metrics[name] for name in objectives], record.trial))
+
+
+def front_hypervolume(records: Iterable[TrialRecord], objectives: Objectives, feasible: Feasible = always) -> float:
+    """The hypervolume of the front against ``reference_point``; 0 for an empty front."""
+    records = list(records)
+    members = front(records, objectives, feasible)
+    points = signed([member.metrics for member in members], objectives)
+    return hypervolume(points, reference_point(records, objectives))
+
+
+def reference_point(records: Iterable[TrialRecord], objectives: Objectives) -> Points:
+    """Signed, shape (objectives,): 0 for a maximised objective, the worst value so far for a minimised one.
+
+    Accuracies are shares in [0, 1], so 0 is their natural worst. A minimised objective (a loss, seconds) has
+    none: the worst finite value among the finished trials stands in, so it may move while a sweep runs.
+    """
+    finished = [record.metrics for record in records if record.state == "finished"]
+    worst = {
+        name: max((m[name] for m in finished if math.isfinite(m.get(name, math.nan))), default=0.0)
+        for name, direction in objectives.items()
+        if direction == "min"
+    }
+    return np.array([-worst.get(name, 0.0) for name in objectives])
+
+
+def signed(rows: Sequence[Mapping[str, float]], objectives: Objectives) -> Points:
+    """Shape (rows, objectives), minimised objectives negated; a missing metric is NaN."""
+    signs = [1.0 if direction == "max" else -1.0 for direction in objectives.values()]
+    values = [[row.get(name, math.nan) for name in objectives] for row in rows]
+    return np.array(values, dtype=np.float64).reshape(len(rows), len(signs)) * signs
+
+
+def non_dominated(points: Points) -> NDArray[np.bool_]:
+    """Shape (n,): whether no other point is at least as good everywhere and better somewhere.
+
+    Equal points are all kept; a row with a NaN never is, and dominates nothing.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    kept = np.array(~np.isnan(points).any(axis=1))
+    # Lexicographic descent: a point can only be dominated by one before it, so each survivor is tested once.
+    order = np.lexsort(-points.T[::-1])
+    alive = order[kept[order]]
+    position = 0
+    while position < len(alive):
+        best = points[alive[position]]
+        dominated = (points[alive] <= best).all(axis=1) & (points[alive] < best).any(axis=1)
+        kept[alive[dominated]] = False
+        alive = alive[~dominated]
+        position += 1
+    return kept
+
+
+def hypervolume(points: Points, reference: Points) -> float:
+    """The volume that is dominated by ``points`` (n, d) and better than ``reference`` (d,), exactly.
+
+    A point that is not better than the reference everywhere counts nothing. The algorithm is that of While,
+    Bradstreet and Barone (WFG, 2012): fast for the small fronts of a sweep in any number of objectives.
+    """
+    points, reference = np.asarray(points, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if points.ndim != 2 or reference.shape != points.shape[1:]:
+        raise ValueError(f"expected points (n, d) and a reference (d,), got {points.shape} and {reference.shape}")
+    edges = points[(points > reference).all(axis=1)] - reference
+    return math.inf if np.isinf(edges).any() else _volume(edges)
+
+
+def _volume(edges: Points) -> float:
+    """The union of the boxes from the origin to each of ``edges`` (n, d), all positive."""
+    edges = edges[non_dominated(edges)]
+    if edges.shape[1] == 1:
+        return float(edges.max(initial=0.0))
+    # In ascending order of the last side, all later boxes are at least as deep as this one: what a box shares
+    # with them has exactly its own depth, so the rest is a problem of one dimension less.
+    edges = edges[np.argsort(edges[:, -1], kind="stable")]
+    if edges.shape[1] == 2:
+        return float(np.sum(edges[:, 1] * (edges[:, 0] - np.append(edges[1:, 0], 0.0))))
+    total = 0.0
+    for i, (*face, depth) in enumerate(edges):
+        shared = np.minimum(edges[i + 1 :, :-1], face)
+        total += float(depth) * (math.prod(face) - _volume(shared))
+    return total

@@ -1,0 +1,111 @@
+"""What a study will do and cost, before anything starts: ``sweep check`` prints it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from robustcore.recipe import Recipe, recipe_from
+from sweeps.records import Value
+from sweeps.source import without_secrets
+from sweeps.study import Study
+
+if TYPE_CHECKING:
+    from trainables.resources import Node
+
+Cost = dict[str, int]
+
+
+def plan(study: Study, nodes: "Sequence[Node] | None" = None) -> dict[str, Any]:
+    """Plain values; costs are of one trial, the least and the most that the knobs make of it.
+
+    ``attack_steps`` count gradients in the pixels of one image, in training and in all evaluations (at most:
+    an image that is wrong as it stands is not attacked). ``at_once`` is None where nobody said what there is.
+    """
+    least, most = _costs(study)
+    plain = study.plain
+    return {
+        "study": study.name,
+        "recipe": study.plain_recipe,
+        "knobs": plain["knobs"],
+        "pinned": list(study.pinned),
+        "objectives": plain["objectives"],
+        "constraints": plain["constraints"],
+        "search": plain["search"],
+        "stop_early": plain["stop_early"],
+        "resources": plain["resources"],
+        "storage": without_secrets(study.storage),
+        "trials": study.num_trials(),
+        "at_once": _at_once(study, nodes),
+        "cost": {name: {"least": least[name], "most": most[name]} for name in least},
+    }
+
+
+def _at_once(study: Study, nodes: "Sequence[Node] | None") -> int | None:
+    from trainables.resources import Demand, capacity
+
+    limits = [] if study.resources.at_once is None else [study.resources.at_once]
+    if nodes is not None:
+        resources = study.resources
+        limits.append(capacity(Demand(resources.workers, resources.cpus, resources.gpus), nodes))
+    return min([*limits, study.num_trials()]) if limits else None
+
+
+def _costs(study: Study) -> tuple[Cost, Cost]:
+    """Each knob's cheapest and dearest value, all together: no knob makes another one's work cheaper."""
+    sizes: dict[Any, int] = {}
+
+    def cost(knobs: dict[str, Value]) -> Cost:
+        return _cost(recipe_from(study.recipe_at(knobs)), sizes)
+
+    first = {path: knob.ends()[0] for path, knob in study.knobs.items()}
+    cheapest, dearest = dict(first), dict(first)
+    for path, knob in study.knobs.items():
+        totals = [(cost({**first, path: value})["attack_steps"], value) for value in knob.ends()]
+        cheapest[path] = min(totals, key=lambda pair: pair[0])[1]
+        dearest[path] = max(totals, key=lambda pair: pair[0])[1]
+    return cost(cheapest), cost(dearest)
+
+
+def _cost(recipe: Recipe, sizes: dict[Any, int]) -> Cost:
+    evaluation = recipe.evaluation
+    for source in evaluation.datasets.values():
+        if source not in sizes:
+            sizes[source] = len(source.open().labels)
+    evaluations = max(1, -(-recipe.optim.steps // evaluation.every))
+    images = sum(sizes[source] for source in evaluation.datasets.values())
+    attacking = evaluations * images * evaluation.gradients()
+    return {
+        "steps": recipe.optim.steps,
+        "evaluations": evaluations,
+        "attack_steps_of_training": recipe.gradients(),
+        "attack_steps_of_evaluation": attacking,
+        "attack_steps": recipe.gradients() + attacking,
+    }
+
+
+def plan_text(described: dict[str, Any]) -> str:
+    """A plan as YAML with numbers as people write them."""
+    import yaml
+
+    costs = {name.replace("_", " "): _range(**ends) for name, ends in described["cost"].items()}
+    entries = {
+        **{key: _readable(value) for key, value in described.items() if key != "cost" and value not in (None, {}, [])},
+        "at_once": "as many as fit" if described["at_once"] is None else described["at_once"],
+    }
+    text: str = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
+    return text + yaml.safe_dump({"cost of each trial": costs}, sort_keys=False)
+
+
+def _range(least: int, most: int) -> int | str:
+    return least if least == most else f"{least:,} to {most:,}"
+
+
+def _readable(value: Any) -> Any:
+    """Radii as the quotients they are written as."""
+    if isinstance(value, dict):
+        return {key: _readable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_readable(entry) for entry in value]
+    levels = value * 255 if isinstance(value, float) else 0
+    if 0 < levels < 255 and abs(levels - round(levels)) < 1e-9 and round(levels) % 51:
+        return f"{round(levels)}/255"
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value

@@ -1,0 +1,181 @@
+"""What makes a well-typed study a mistake; judged on plain values, so that one mistake hides no other.
+
+Nothing is opened here: data, weights, storage and the machine are ``check``'s.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from robustcore.attacks import Clean
+from robustcore.data import Digits
+from robustcore.evaluation import Evaluation
+from robustcore.types import PositiveCount
+from sweeps.keys import Constraint, OneConstraint, StopEarly
+from sweeps.marked import KeyPath
+from sweeps.settings import child, knob_path
+from sweeps.source import Problem, Source, did_you_mean
+from sweeps.space import Knob, Space
+from sweeps.table import FIXED
+
+OWN_METRICS = ("clean", "worst", "loss")
+
+
+def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
+    """Everything wrong beyond types and ranges; ``knobs`` are the sound ones by their paths in the recipe."""
+    yield from _twice(source)
+    yield from _names(source, knobs)
+    yield from _metrics(source)
+    yield from _bounds(source)
+    yield from _prompts(source)
+    yield from _batches(source, knobs)
+    yield from _grid(source, knobs)
+    yield from _never_stops(source, knobs)
+
+
+@cache
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """pydantic's reader of one type."""
+    return TypeAdapter(kind)
+
+
+def part(source: Source, kind: Any, *keys: str | int) -> Any:
+    """The value at ``keys`` as ``kind``; None where it is missing or wrong, which is reported elsewhere."""
+    value: Any = source.data
+    for key in keys:
+        value = child(value, key)
+    try:
+        return adapter(kind).validate_python(value, context={"base": source.folder})
+    except ValidationError:
+        return None
+
+
+def sound_knobs(source: Source) -> dict[str, Space]:
+    """The knobs that can be read, by their names as written."""
+    written = source.at("knobs")
+    names = written if isinstance(written, dict) else {}
+    read = {name: part(source, Knob, "knobs", name) for name in names}
+    return {name: knob for name, knob in read.items() if knob is not None}
+
+
+def mapping(source: Source, *keys: str) -> dict[str, Any]:
+    """The mapping at ``keys``; empty where there is none."""
+    value = source.at(*keys)
+    return value if isinstance(value, dict) else {}
+
+
+def counts(source: Source, knobs: dict[str, Space], path: str, default: int) -> tuple[int, int] | None:
+    """The least and the largest that a whole number of the recipe becomes; None where it is none."""
+    keys = ("recipe", *path.split("."))
+    if path in knobs:
+        values = [value for value in knobs[path].ends() if isinstance(value, int | float)]
+        return (int(min(values)), int(max(values))) if values else None
+    if child(source.at(*keys[:-1]), keys[-1]) is None:
+        return default, default
+    count = part(source, PositiveCount, *keys)
+    return None if count is None else (count, count)
+
+
+def _twice(source: Source) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for name in mapping(source, "knobs"):
+        path = knob_path(name)
+        if path in seen:
+            yield source.problem(("knobs", name), f"a second knob of the path '{path}', expected one")
+        seen[path] = name
+
+
+def _names(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
+    taken = {*OWN_METRICS, *FIXED, *knobs}
+    for section in ("datasets", "attacks"):
+        for name in mapping(source, "recipe", "evaluation", section):
+            keys = ("recipe", "evaluation", section, name)
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+                yield source.problem(keys, f"expected a name of letters, digits, '-', '_' and '.', got {name!r}")
+            elif name in taken:
+                what = section.removesuffix("s").replace("dataset", "data set")
+                yield source.problem(keys, f"the name '{name}' is taken by the results, expected another {what} name")
+
+
+def metrics(source: Source) -> tuple[str, ...]:
+    """What the evaluation will produce; empty where the study does not say."""
+    evaluation = mapping(source, "recipe", "evaluation")
+    datasets, attacks = evaluation.get("datasets"), evaluation.get("attacks")
+    if not isinstance(datasets, dict) or not isinstance(attacks, dict) or not datasets:
+        return ()
+    # Names alone decide, so what bears them may still be wrong.
+    return Evaluation(dict.fromkeys(datasets, Digits()), dict.fromkeys(attacks, Clean())).metrics()
+
+
+def _metrics(source: Source) -> Iterator[Problem]:
+    known = metrics(source)
+    for section in ("objectives", "constraints"):
+        for name in mapping(source, section):
+            if known and name not in known:
+                near = did_you_mean(name, known) or f", expected one of: {', '.join(known)}"
+                yield source.problem((section, name), f"the evaluation produces no such metric{near}")
+
+
+def _bounds(source: Source) -> Iterator[Problem]:
+    """An accuracy is a share in [0, 1]: 60 is a percentage that nothing reaches."""
+    for name in mapping(source, "constraints"):
+        constraint: Constraint | None = part(source, OneConstraint, "constraints", name)
+        if constraint is not None and name != "loss" and not 0 <= constraint.bound <= 1:
+            yield source.problem(
+                ("constraints", name), f"expected a share of images between 0 and 1, got {constraint.bound:g}"
+            )
+
+
+def _prompts(source: Source) -> Iterator[Problem]:
+    for section in ("evaluation", "loss"):
+        prompts = mapping(source, "recipe", section).get("prompts")
+        for position, prompt in enumerate(prompts if isinstance(prompts, list) else []):
+            if isinstance(prompt, str) and "{}" not in prompt:
+                keys: KeyPath = ("recipe", section, "prompts", position)
+                yield source.problem(keys, f"expected a prompt with {{}} for the class name, got {prompt!r}"[:200])
+
+
+def _batches(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
+    sizes = counts(source, knobs, "data.batch_size", 128)
+    workers: int | None = part(source, PositiveCount, "resources", "workers")
+    if sizes is not None and workers is not None and sizes[0] < workers:
+        yield source.problem(
+            given_at(source, "data.batch_size"),
+            f"expected at least one image for each of the {workers} workers, got {sizes[0]}",
+        )
+
+
+def given_at(source: Source, path: str) -> KeyPath:
+    """Where a value of the recipe is given: at its knob if it has one."""
+    name = next((name for name in mapping(source, "knobs") if knob_path(name) == path), None)
+    return ("recipe", *path.split(".")) if name is None else ("knobs", name)
+
+
+def _grid(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
+    if source.at("search", "sampler") != "grid":
+        return
+    for name in mapping(source, "knobs"):
+        knob = knobs.get(knob_path(name))
+        if knob is not None and knob.grid() is None:
+            yield source.problem(
+                ("knobs", name), "the grid sampler needs every value listed, expected choice or integer"
+            )
+
+
+def _never_stops(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
+    """A trial can only be stopped at an evaluation that is not its last."""
+    stop: StopEarly | None = part(source, StopEarly, "stop_early")
+    steps = counts(source, knobs, "optim.steps", 0)
+    every = counts(source, knobs, "evaluation.every", 500)
+    if stop is None or stop.kind == "none" or not steps or not every:
+        return
+    first = -(-stop.after // every[0]) * every[0]
+    if 0 < steps[1] <= first:
+        yield source.problem(
+            ("stop_early", "after"),
+            f"stops no trial: the first evaluation from step {stop.after} on is at the end, step {steps[1]}; "
+            f"expected an evaluation before it (evaluation.every is {every[0]})",
+        )

@@ -1,0 +1,190 @@
+"""Trials -> MLflow: one parent run a sweep, one child a trial; nothing here ever waits for the server.
+
+Each call appends an event to a spool on disk; a background thread replays the spool to the server. What a
+dead server did not take is replayed later, in this process or in that of the next ``sweep resume``.
+"""
+
+import itertools
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from sweeps.files import replace_file
+from sweeps.records import Evaluation, TrialRecord
+from sweeps.spool import Event, Spool
+
+if TYPE_CHECKING:
+    from sweeps.mlflow_runs import Runs
+
+# Unless the user says otherwise: a dead server costs seconds, not minutes; no chatter, no telemetry.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+LONGEST_WAIT = 30.0  # seconds between two tries
+EVENTS_AT_ONCE = 200
+
+
+class Tracker:
+    """Spools events to ``folder`` at once, replays them to the MLflow at ``uri`` from a background thread.
+
+    ``uri`` is ``sqlite:///...`` or a tracking server's; ``artifacts`` is where a new experiment keeps its
+    files (a server has its own place: None). ``warning`` is one sentence while the server takes no events.
+    """
+
+    def __init__(self, uri: str, study: str, folder: Path, artifacts: str | None) -> None:
+        self.uri, self.study, self.folder, self.artifacts = uri, study, folder, artifacts
+        self.warning = ""
+        self._rejected = 0
+        self.spool = Spool(folder)
+        self.ids_file = folder / "runs.json"
+        if not self.ids_file.exists():
+            replace_file(self.ids_file, json.dumps({"sweep": uuid.uuid4().hex}).encode())
+        self._wake, self._closing, self._stop = threading.Event(), threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._replay, name="mlflow", daemon=True)
+
+    def start_sweep(self, params: dict[str, Any], study_yaml: str) -> None:
+        """The parent run, created once even across resumes; it is RUNNING again from here on."""
+        self._spool("sweep", params=params, study=study_yaml)
+
+    def start_trial(self, record: TrialRecord) -> None:
+        """The child run: knobs and the flattened recipe as parameters, the recipe as ``recipe.json``."""
+        self._spool("trial", trial=record.trial, knobs=record.knobs, recipe=record.recipe)
+
+    def evaluate(self, record: TrialRecord, evaluation: Evaluation) -> None:
+        """Metrics by step."""
+        self._spool("evaluate", trial=record.trial, step=evaluation.step, metrics=evaluation.metrics)
+
+    def end_trial(self, record: TrialRecord) -> None:
+        """FINISHED, KILLED if it was stopped, or FAILED; the tags sweep.state and sweep.reason say more."""
+        self._spool("end", trial=record.trial, state=record.state, reason=record.reason, copy_of=record.copy_of)
+
+    def update_front(
+        self, front: list[TrialRecord], hypervolume: float, finished: int, files: dict[str, bytes]
+    ) -> None:
+        """Tag pareto=true on the front, false on who left it; hypervolume at step ``finished``; artifacts.
+
+        Of ``files`` (name -> content) only the newest are kept and sent.
+        """
+        for name, content in files.items():
+            replace_file(self.folder / "front" / name, content)
+        trials = [record.trial for record in front]
+        self._spool("front", front=trials, hypervolume=hypervolume, finished=finished, files=list(files))
+
+    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout: float = 15.0) -> str:
+        """End the parent run and wait at most ``timeout`` seconds for the server.
+
+        Returns "", or one sentence about the events that still wait, or that the server refused.
+        A second call changes nothing.
+        """
+        if self._closing.is_set():
+            return self.warning
+        self._spool("close", status=status)
+        self._closing.set()
+        self._wake.set()  # once more: the thread may have taken the event before it could see the closing
+        self._thread.join(timeout)
+        self._stop.set()
+        waiting = len(self.spool.pending())
+        if waiting:
+            events = f"{waiting} {'event waits' if waiting == 1 else 'events wait'}"
+            why = self.warning.partition(";")[0] or f"{self._place()} was too slow"
+            self.warning = f"{why}; {events} in {self.spool.path}, and `sweep resume` replays them."
+        return self.warning
+
+    def _spool(self, kind: str, **event: Any) -> None:
+        self.spool.append({"kind": kind, "time": int(time.time() * 1000)} | event)
+        self._wake.set()
+        if self._thread.ident is None:
+            self._thread.start()
+
+    # Below here runs in the background thread.
+
+    def _replay(self) -> None:
+        runs, wait = None, 1.0
+        while not self._stop.is_set():
+            self._wake.clear()
+            is_last = self._closing.is_set()
+            try:
+                runs = runs or self._connect()
+                self._drain(runs)
+            except Exception as error:  # whatever it is, the sweep goes on and the events stay
+                self.warning = self._sentence(error)
+                self._closing.wait(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+            else:
+                refused = f"MLflow refused {self._rejected} events; {self.folder / 'rejected.jsonl'} says why."
+                self.warning, wait = refused if self._rejected else "", 1.0
+                if not is_last:
+                    self._wake.wait()
+            if is_last:
+                return
+
+    def _connect(self) -> "Runs":
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from sweeps.mlflow_runs import Runs  # takes four seconds
+
+        runs = Runs(self.uri, self.study, self.artifacts, self.ids_file, self.folder / "front")
+        if runs.is_new:
+            self.spool.advance(0)  # this server has seen nothing of the sweep: it gets all of it
+        return runs
+
+    def _drain(self, runs: "Runs") -> None:
+        while batch := self.spool.pending(EVENTS_AT_ONCE):
+            newest_front = max((end for event, end in batch if event["kind"] == "front"), default=0)
+            for stretch in _stretches(batch):
+                if self._stop.is_set():
+                    return
+                self._send(runs, stretch, newest_front)
+                self.spool.advance(stretch[-1][1])
+
+    def _send(self, runs: "Runs", stretch: Sequence[tuple[Event, int]], newest_front: int) -> None:
+        from sweeps.mlflow_runs import RejectedError
+
+        try:
+            runs.apply([event for event, _ in stretch], is_newest_front=stretch[0][1] == newest_front)
+        except RejectedError as error:
+            if len(stretch) > 1:
+                for single in stretch:
+                    self._send(runs, [single], newest_front)
+                return
+            with (self.folder / "rejected.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"error": str(error), "event": stretch[0][0]}) + "\n")
+            self._rejected += 1
+
+    def _sentence(self, error: Exception) -> str:
+        code = getattr(error, "error_code", "")
+        if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+            problem = f"{self._place()} lets us not in ({code})"
+        elif code or isinstance(error, OSError):
+            problem = f"{self._place()} does not answer ({code or type(error).__name__})"
+        else:  # not the network: only its own words can help
+            words = " ".join(str(error).split()).replace(self.uri, self._place())
+            problem = f"{self._place()} cannot be used ({type(error).__name__}: {words[:200]})"
+        return f"{problem}; the sweep goes on, and its events wait in {self.spool.path}."
+
+    def _place(self) -> str:
+        parts = urlsplit(self.uri)  # without its user and password
+        if not parts.hostname:
+            return f"MLflow at {self.uri}"
+        return f"MLflow at {parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def _stretches(batch: Sequence[tuple[Event, int]]) -> Iterator[list[tuple[Event, int]]]:
+    """Neighbouring ``evaluate`` events together, for they go into one call a run; all others alone."""
+    for is_evaluate, group in itertools.groupby(batch, key=lambda item: item[0]["kind"] == "evaluate"):
+        if is_evaluate:
+            yield list(group)
+        else:
+            yield from ([item] for item in group)

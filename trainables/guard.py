@@ -1,0 +1,52 @@
+"""Frees what a stopped Ray Train run leaves behind: its placement group, and its demand on the autoscaler.
+
+A trial that Tune stops early dies with its driver, but the placement group of its workers outlives it where the
+head has no dashboard, and the autoscaler goes on honouring its request for minutes. The driver therefore notes both
+in Ray's key-value store while it runs, and the sweep frees them when the trial has ended. This reaches into internals
+of Ray Train, which is why the package is held to one minor release.
+"""
+
+import contextlib
+import json
+
+import ray
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
+
+
+class NoteHoldings(WorkerGroupCallback):  # type: ignore[misc]  # Ray's types are Any here
+    """Given to a Ray Train run: notes what it holds under the trial's name."""
+
+    def __init__(self, trial: str) -> None:
+        self._trial = trial
+
+    def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
+        """Called on the driver when the workers are up, also after every restart."""
+        group = worker_group.get_worker_group_state().placement_group_handle.placement_group
+        holdings = {"placement_group": group.id.hex(), "run": worker_group._train_run_context.run_id}
+        _internal_kv_put(_key(self._trial), json.dumps(holdings).encode(), overwrite=True)
+
+
+def free(trial: str) -> None:
+    """Free what the ended trial still holds; harmless where it holds nothing."""
+    from ray._raylet import PlacementGroupID
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+    from ray.util.placement_group import PlacementGroup
+
+    noted = _internal_kv_get(_key(trial))
+    if not noted:
+        return
+    _internal_kv_del(_key(trial))
+    holdings = json.loads(noted)
+    ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(holdings["placement_group"])))
+    # The demand lapses by itself after three minutes; a coordinator that does not answer must not hold up the sweep.
+    with contextlib.suppress(ray.exceptions.RayError):
+        coordinator = get_or_create_autoscaling_coordinator()
+        ray.get(coordinator.cancel_request.remote(requester_id=f"train-{holdings['run']}"), timeout=5)
+
+
+def _key(trial: str) -> bytes:
+    return f"sweep-holdings:{trial}".encode()

@@ -1,0 +1,100 @@
+"""What every training process of a trial executes, in place or under Ray Train: resume, fine-tune, checkpoint, report.
+
+The next hop is ``robustcore.finetune.finetune``.
+"""
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustcore.errors import InputError, NonFiniteLoss
+from robustcore.finetune import finetune
+from robustcore.process import Process
+from robustcore.recipe import recipe_from
+from robustcore.storage import Folder
+from trainables.checkpoints import Checkpoint, Report, load_checkpoint, save_checkpoint
+from trainables.resources import threads
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial: what to run and where its files are. All plain values: it travels between processes."""
+
+    trial: str
+    recipe: dict[str, Any]
+    folder: str  # path or URI of the trial's folder on storage
+    cache: str  # local folder of the original embeddings
+    workers: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+def reports(assignment: Assignment, process: Process) -> Iterator[Report]:
+    """Every report of the trial, those of earlier processes again first, so that none is lost between two lives."""
+    recipe = recipe_from(assignment.recipe)
+    folder, fingerprint = Folder(assignment.folder).at("checkpoints"), recipe.fingerprint()
+    saved = load_checkpoint(folder, fingerprint)
+    past = saved.reports if saved is not None else []
+    yield from past
+    if past and past[-1].final:
+        return
+    earlier = past[-1].seconds if past else 0.0
+    for progress in finetune(recipe, process, saved.state if saved is not None else None):
+        report = Report(progress.step, progress.metrics, earlier + progress.seconds, progress.final)
+        past = [*past, report]
+        if process.rank == 0:
+            save_checkpoint(folder, fingerprint, Checkpoint(progress.state(), past))
+        yield report
+
+
+def results(assignment: Assignment, process: Process) -> Iterator[dict[str, Any]]:
+    """The reports as Ray results; what goes wrong in the science or in the code is a last result, not a crash.
+
+    A crash is left to mean a lost machine, which Ray answers with another try.
+    """
+    torch.set_num_threads(threads(assignment.cpus))
+    device = str(process.device)
+    last: dict[str, Any] = {"step": 0, "metrics": {}, "seconds": 0.0, "final": False}
+    try:
+        for report in reports(assignment, process):
+            last = asdict(report)
+            yield last | {"device": device, "failure": "", "traceback": ""}
+    except (InputError, NonFiniteLoss) as error:
+        yield last | {"device": device, "failure": str(error), "traceback": "", "final": True}
+    except torch.OutOfMemoryError as error:
+        sentence = f"out of GPU memory; try a smaller data.batch_size or a larger optim.accumulate ({error})"
+        yield last | {"device": device, "failure": sentence, "traceback": "", "final": True}
+    except Exception as error:  # a bug ends this trial and shows itself; the sweep goes on
+        sentence = f"{type(error).__name__}: {error}".splitlines()[0]
+        yield last | {
+            "device": device,
+            "failure": sentence,
+            "traceback": traceback.format_exc(),
+            "final": True,
+        }
+
+
+def in_place(assignment: Assignment) -> Iterator[dict[str, Any]]:
+    """One worker, in the calling process."""
+    device = torch.device("cuda", 0) if assignment.gpus else torch.device("cpu")
+    return results(assignment, Process(device=device, cache=Path(assignment.cache)))
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """One of several workers under Ray Train; ``config`` is an Assignment's fields."""
+    import ray.train
+    import ray.train.torch
+
+    assignment, context = Assignment(**config), ray.train.get_context()
+    process = Process(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        cache=Path(assignment.cache),
+    )
+    for result in results(assignment, process):
+        ray.train.report(result)
