@@ -190,7 +190,7 @@ def _checked(
 
     if storage is not None:
         settings = (*settings, f"storage={storage}")
-    checked, problems, notes = check_study(study, settings, this_machine() if address == "local" else None)
+    checked, problems, notes = check_study(study, settings, [this_machine()] if address == "local" else None)
     if problems or checked is None:
         for problem in problems:
             click.echo(str(problem), err=True)

@@ -73,7 +73,8 @@ class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types ar
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its process died once too often."""
         free(_name(trial))
-        self._sweep.ended(_name(trial), error=f"its process was lost, and again after {trial.num_failures - 1} tries")
+        reason = " ".join(str(trial.get_error() or "its process was lost").split())[:300]
+        self._sweep.ended(_name(trial), error=f"given up after {trial.num_failures} tries: {reason}")
 
 
 def _name(trial: Trial) -> str:

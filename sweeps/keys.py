@@ -105,9 +105,15 @@ def _name(name: str) -> str:
 
 def _absolute(storage: str) -> str:
     """Results belong to where one works, not to where the study file lies."""
-    if not storage.strip():
-        raise ValueError("expected a folder or a URI, got nothing")
+    if not storage.strip() or not storage.isprintable():
+        raise ValueError(f"expected a folder or a URI, got {repr(storage) if storage.strip() else 'nothing'}")
     return storage if "://" in storage else os.path.abspath(Path(storage).expanduser())
+
+
+def _address(uri: str) -> str:
+    if not re.match(r"[a-z][a-z0-9+.-]*:|databricks$", uri):
+        raise ValueError(f"expected the address of a tracking server, such as http://localhost:5000, got {uri!r}")
+    return uri
 
 
 _CONSTRAINT = {"type": "string", "pattern": r"^\s*(>=|<=)\s*\S+\s*$", "examples": [">= 0.6"]}
@@ -136,4 +142,4 @@ class StudyFile:
     stop_early: Annotated[StopEarly | None, BeforeValidator(_unless_none)] = None
     resources: Resources = Resources()
     storage: Storage = "runs"
-    mlflow: str | None = None
+    mlflow: Annotated[str, AfterValidator(_address)] | None = None

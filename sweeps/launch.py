@@ -1,6 +1,7 @@
 """Study -> Tuner.fit(): start a sweep, or go on with one. The next hop is ``trainables.trial``, through Ray Tune."""
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ RESULTS, STUDY = "results.parquet", "study.json"
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without a GPU sees the machine as it is
+    "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our results are the record
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",  # (sic) nodes of an autoscaling pool take their time
@@ -150,6 +152,8 @@ def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
                 callbacks=[Watch(sweep)],
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=3),
+                # Trials write their own checkpoints; Tune shall not ask for any.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         ).fit()
 
@@ -176,6 +180,7 @@ def _ray(address: str) -> Iterator[None]:
     import ray
 
     environment = {"env_vars": {name: os.environ.get(name, value) for name, value in (_TRAIN | _QUIET).items()}}
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by trial, in the results
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": environment}
     if address == "local":
         node = this_machine()

@@ -110,6 +110,9 @@ def _put_in(data: Any, keys: KeyPath, value: Any, depth: int) -> Any:
 
 
 def _put(source: Source, keys: KeyPath, value: Any, setting: str) -> None:
+    is_pin = _pin(source, keys)
+    if is_pin and value is None:
+        return  # the knob is gone, and the recipe's own value stands
     try:
         source.data = put(source.data, keys, value)
     except KeyError as error:
@@ -118,12 +121,16 @@ def _put(source: Source, keys: KeyPath, value: Any, setting: str) -> None:
         source.problems.append(Problem(f"--set {setting}", message, ELSEWHERE))
         return
     _originates(source, keys, setting)
-    knobs = source.data.get("knobs")
-    if keys[0] == "recipe" and isinstance(knobs, dict):
-        path = dotted(keys[1:])
-        if any(knob_path(name) == path for name in knobs):
-            source.pinned.append(path)
-            source.data["knobs"] = _without(knobs, path)
+
+
+def _pin(source: Source, keys: KeyPath) -> bool:
+    """Take the knob at ``keys`` out of the search; whether there was one."""
+    knobs, path = source.data.get("knobs"), dotted(keys[1:])
+    if keys[0] != "recipe" or not isinstance(knobs, dict) or len(_without(knobs, path)) == len(knobs):
+        return False
+    source.pinned.append(path)
+    source.data["knobs"] = _without(knobs, path)
+    return True
 
 
 def _put_flat(source: Source, section: str, name: str, value: Any, setting: str) -> None:

@@ -88,14 +88,16 @@ def knob_problems(source: Source, knobs: dict[str, Space]) -> tuple[list[Problem
     recipe = source.at("recipe")
     if not isinstance(recipe, dict):
         return [], {}
-    base, known = recipe_faults(source, recipe), known_paths(source.data)
+    base = recipe_faults(source, recipe)
     problems = []
     sound = {}
     for name, knob in knobs.items():
         path = knob_path(name)
-        if not _has_place(recipe, recipe_keys(recipe, path)):
-            if path not in known:  # else what is around it is broken, which is reported
-                problems.append(source.problem(("knobs", name), _unknown_path(path, known)))
+        keys = recipe_keys(recipe, path)
+        if _is_spoilt(source, keys, base):
+            continue
+        if not _has_place(recipe, keys):
+            problems.append(source.problem(("knobs", name), _unknown_path(path, known_paths(source.data))))
             continue
         sentence = _alone(source, recipe, base, path, knob)
         if sentence:
@@ -104,6 +106,14 @@ def knob_problems(source: Source, knobs: dict[str, Space]) -> tuple[list[Problem
             sound[name] = knob
     problems += _together(source, recipe, base, sound)
     return problems, {knob_path(name): knob for name, knob in sound.items()}
+
+
+def _is_spoilt(source: Source, keys: KeyPath, base: list[Fault]) -> bool:
+    """Whether what is around ``keys`` is of no known kind or no mapping, so that nothing can be said of them."""
+    around = {("recipe", *keys[:end]) for end in range(1, len(keys))}
+    kinds = {place[:-1] for place, _ in base if place[-1] == "kind"}
+    values = {place for place, _ in base if not isinstance(source.at(*place), dict)}
+    return not around.isdisjoint(kinds | values)
 
 
 def _has_place(recipe: dict[str, Any], keys: KeyPath) -> bool:

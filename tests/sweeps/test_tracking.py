@@ -116,7 +116,8 @@ def test_replaying_everything_again_changes_nothing(store: str, tmp_path: Path) 
 
 def test_a_sweep_killed_while_it_logs_is_replayed_without_loss_or_repeat(store: str, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; import json, os, signal, time; from tests.sweeps import mlflow_store as t; from tests.sweeps.trials import study\n"
+        "import json, os, signal, sys, time; from pathlib import Path\n"
+        "from tests.sweeps import mlflow_store as t; from tests.sweeps.trials import study\n"
         "tracker = t.tracker_of(sys.argv[1], Path(sys.argv[2]))\n"
         "t.play(tracker, t.longer(study(12)))\n"
         "while len(json.loads(tracker.ids_file.read_text()).get('runs', {})) < 4: time.sleep(0.01)\n"
