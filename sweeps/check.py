@@ -17,7 +17,7 @@ from sweeps.probe import why_not_writable
 from sweeps.rules import adapter, counts, given_at, mapping, part
 from sweeps.sentences import shown
 from sweeps.settings import put, recipe_keys
-from sweeps.source import Problem, Source, StudyError, in_order, read_source
+from sweeps.source import STORAGE, Problem, Source, StudyError, absolute_storage, in_order, read_source
 from sweeps.space import Space
 from sweeps.study import Study, draft_study
 
@@ -149,7 +149,7 @@ def _model_problems(source: Source, knobs: dict[str, Space], notes: list[str]) -
 def _storage_problems(source: Source) -> Iterator[Problem]:
     storage: str | None = part(source, Storage, "storage") if source.at("storage") is not None else None
     if source.at("storage") is None:
-        storage = adapter(Storage).validate_python("runs")
+        storage = absolute_storage(STORAGE)
     reason = why_not_writable(storage) if storage is not None else ""
     if reason:
         yield source.problem(("storage",), reason)

@@ -1,12 +1,10 @@
 """What a study file may say, key by key, typed; its recipe and its numbers are typed in robustcore."""
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt, MinLen
@@ -15,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from robustcore.recipe import Recipe
 from robustcore.types import STRICT, Count, NonNegative, Number, Positive, PositiveCount, parse_number
+from sweeps.source import NAME, STORAGE, absolute_storage
 from sweeps.space import Knob
 
 Direction = Literal["max", "min"]
@@ -96,7 +95,7 @@ def _named(constraints: dict[str, Constraint]) -> dict[str, Constraint]:
 
 
 def _name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+    if not re.fullmatch(NAME, name):
         raise ValueError(
             f"expected letters, digits, '-', '_' and '.', not beginning with '-' or '.', got {name[:60]!r}"
         )
@@ -104,10 +103,9 @@ def _name(name: str) -> str:
 
 
 def _absolute(storage: str) -> str:
-    """Results belong to where one works, not to where the study file lies."""
     if not storage.strip() or not storage.isprintable():
         raise ValueError(f"expected a folder or a URI, got {repr(storage) if storage.strip() else 'nothing'}")
-    return storage if "://" in storage else os.path.abspath(Path(storage).expanduser())
+    return absolute_storage(storage)
 
 
 def _address(uri: str) -> str:
@@ -141,5 +139,5 @@ class StudyFile:
     search: Search = Search()
     stop_early: Annotated[StopEarly | None, BeforeValidator(_unless_none)] = None
     resources: Resources = Resources()
-    storage: Storage = "runs"
+    storage: Storage = STORAGE
     mlflow: Annotated[str, AfterValidator(_address)] | None = None

@@ -1,5 +1,6 @@
 """Where a study's text comes from, and on which line each key stands; light enough for shell completion."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sweeps.marked import KeyPath
 
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # it becomes that of a folder
+STORAGE = "runs"
 MAX_BYTES = 2**20
 ELSEWHERE = 10**9  # the line of what is not in the file: a ``--set``, the machine
 
@@ -120,6 +123,36 @@ def read_source(study: str, settings: Sequence[str] = ()) -> Source:
     for setting in settings:
         apply_setting(source, setting)
     return source
+
+
+def named(study: str) -> tuple[str, str]:
+    """The name and the storage of a study, with no look at the rest: enough to find its results.
+
+    A name that no file has is taken for that of a study launched elsewhere, in the default storage. Raises StudyError
+    where there is a file and it cannot be read.
+    """
+    try:
+        data = read_source(study).data
+    except StudyError:
+        if Path(study).exists() or not re.fullmatch(NAME, study):
+            raise
+        return default_name(study), absolute_storage(STORAGE)
+    name, storage = data.get("name"), data.get("storage")
+    return (
+        name if isinstance(name, str) and re.fullmatch(NAME, name) else default_name(study),
+        absolute_storage(storage if isinstance(storage, str) else STORAGE),
+    )
+
+
+def default_name(file: str) -> str:
+    """A study that does not name itself has the name of its file."""
+    stem = Path(file).name.removesuffix(".yaml").removesuffix(".yml")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", stem).lstrip(".-") or "study"
+
+
+def absolute_storage(storage: str) -> str:
+    """Results belong to where one works, not to where the study file lies. URIs stay as they are."""
+    return storage if "://" in storage else os.path.abspath(Path(storage).expanduser())
 
 
 def _broken(study: str, line: int, message: str) -> StudyError:

@@ -1,10 +1,8 @@
 """Study: a question as a frozen value: a recipe, the knobs that vary in it, and what is asked of it."""
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +13,7 @@ from sweeps.rules import rule_problems, sound_knobs
 from sweeps.schema import STUDY_FILE, json_schema
 from sweeps.sentences import faults
 from sweeps.settings import knob_path, put, recipe_keys
-from sweeps.source import Problem, Source, StudyError, in_order, read_source, shipped_studies
+from sweeps.source import Problem, Source, StudyError, default_name, in_order, named, read_source, shipped_studies
 from sweeps.space import Knob, Space, grid_size
 from sweeps.variants import knob_problems, recipe_faults
 
@@ -31,6 +29,7 @@ __all__ = [
     "StudyError",
     "json_schema",
     "load_study",
+    "named",
     "shipped_studies",
     "study_from",
 ]
@@ -125,8 +124,7 @@ def _with_defaults(source: Source) -> dict[str, Any]:
     """A section with nothing in it is as good as none; a study without a name has its file's."""
     needed = ("recipe", "objectives")
     data = {key: value for key, value in source.data.items() if value is not None or key in needed}
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(source.file).name.removesuffix(".yaml").removesuffix(".yml"))
-    return {"name": stem.lstrip(".-") or "study", **data}
+    return {"name": default_name(source.file), **data}
 
 
 def _as_read(written: Any, read: Any) -> Any:

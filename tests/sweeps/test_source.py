@@ -10,7 +10,7 @@ import yaml
 
 from sweeps.keys import StudyFile
 from sweeps.settings import STUDY_KEYS
-from sweeps.source import Source, StudyError, read_source, shipped_studies
+from sweeps.source import Source, StudyError, named, read_source, shipped_studies
 
 TEXT = """\
 name: x
@@ -249,6 +249,18 @@ def test_a_path_on_the_command_line_is_meant_from_the_current_folder(
 def test_a_password_in_a_setting_is_not_repeated(study: Path) -> None:
     source = read_source(str(study), ["storage=s3://key:secret@bucket/x"])
     assert "secret" not in str(source.problem(("storage",), "no"))
+
+
+def test_a_study_is_found_by_name_without_reading_the_rest(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other one.yaml").write_text("storage: s3://b/c\nrecipe: nonsense")
+    assert named(str(study)) == ("x", str(tmp_path / "runs"))
+    assert named("other one.yaml") == ("other-one", "s3://b/c")
+    assert named("launched-elsewhere") == ("launched-elsewhere", str(tmp_path / "runs"))
+    with pytest.raises(StudyError, match="no such file"):
+        named("no/such.yaml")
 
 
 def test_the_study_keys_of_settings_are_those_of_the_study() -> None:
