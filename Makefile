@@ -1,5 +1,7 @@
 # Two commands do everything: `make demo` and `make test`. Both build .venv first.
 PYTHON ?= python3
+# Where it is set, every process would compile every package anew.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
 .PHONY: demo test lint env lock benchmarks clean

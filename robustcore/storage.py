@@ -16,7 +16,8 @@ class Folder:
 
     def at(self, name: str) -> "Folder":
         """The place ``name`` below this one."""
-        return Folder(f"{self.uri.rstrip('/')}/{name}")
+        place, question, query = self.uri.partition("?")  # s3://bucket/folder?endpoint_override=...
+        return Folder(f"{place.rstrip('/')}/{name}{question}{query}")
 
     @property
     def local(self) -> Path | None:

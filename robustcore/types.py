@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from pydantic import BeforeValidator, ConfigDict, ValidationInfo
 from torch import Tensor
 
@@ -68,15 +68,15 @@ def resolve_weights(value: Any, info: ValidationInfo) -> Any:
     base = (info.context or {}).get("base")
     if not isinstance(value, str) or base is None:
         return value
-    is_path = "/" in value or value.endswith((".safetensors", ".pt", ".pth", ".bin")) or (base / value).exists()
+    is_path = "/" in value or value.endswith((".safetensors", ".pt", ".pth", ".bin"))
     return resolve_path(value, info) if is_path else value
 
 
 Number = Annotated[float, BeforeValidator(parse_number)]
 NonNegative = Annotated[Number, Ge(0)]
 Positive = Annotated[Number, Gt(0)]
-Count = Annotated[int, BeforeValidator(parse_count), Ge(0)]
-PositiveCount = Annotated[int, BeforeValidator(parse_count), Ge(1)]
+Count = Annotated[int, BeforeValidator(parse_count), Ge(0), Lt(2**63)]
+PositiveCount = Annotated[int, BeforeValidator(parse_count), Ge(1), Lt(2**63)]
 Flag = Annotated[bool, BeforeValidator(parse_flag)]
 DataPath = Annotated[str, BeforeValidator(resolve_path)]
 Weights = Annotated[str, BeforeValidator(resolve_weights)]

@@ -66,13 +66,14 @@ def main() -> None:
 def check(study: str, settings: tuple[str, ...], storage: str | None, kind: str) -> None:
     """Validate a study and say what it would cost; start nothing."""
     checked, notes = _checked(study, settings, storage)
-    from sweeps.check import plan
-    from sweeps.depiction import plan_text
+    from sweeps.check.plan import plan, plan_text
+    from trainables.resources import this_machine
 
+    described = plan(checked, [this_machine()])
     if kind == "json":
-        click.echo(json.dumps(plan(checked) | {"notes": notes}, indent=2))
+        click.echo(json.dumps(described | {"notes": notes}, indent=2))
         return
-    click.echo(plan_text(checked))
+    click.echo(plan_text(described))
     for note in notes:
         click.echo(f"note: {note}")
 
@@ -130,7 +131,8 @@ def resume(study: str, storage: str | None, trials: int | None, address: str) ->
 @_format("text", "json")
 def status(study: str, storage: str | None, kind: str) -> None:
     """One line a trial: state, knobs, metrics, steps, seconds."""
-    from sweeps.launch import is_running, stored_results, stored_study
+    from sweeps.lock import is_running
+    from sweeps.stored import stored_results, stored_study
 
     with _sentences():
         folder = _folder(study, storage)
@@ -153,9 +155,9 @@ def status(study: str, storage: str | None, kind: str) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a .png, .html, .csv or .json.")
 def front(study: str, storage: str | None, kind: str, out: Path | None) -> None:
     """The finished trials that no other beats in every objective."""
-    from sweeps.launch import stored_results, stored_study
     from sweeps.pareto import front as front_of
     from sweeps.report import front_csv, front_json, front_table, write_front
+    from sweeps.stored import stored_results, stored_study
 
     with _sentences():
         folder = _folder(study, storage)
@@ -201,7 +203,7 @@ def _checked(
 def _folder(study: str, storage: str | None) -> "Folder":
     """Where the study's results are: under the name it has in its file, or that it was launched under."""
     from robustcore.storage import Folder
-    from sweeps.study import named
+    from sweeps.source import named
 
     name, own_storage = named(study)
     return Folder(storage or own_storage).at(name)
@@ -211,8 +213,8 @@ def _folder(study: str, storage: str | None) -> "Folder":
 def _sentences() -> Iterator[None]:
     """What the user can put right is a sentence, not a traceback."""
     from robustcore.errors import InputError, NonFiniteLoss
-    from sweeps.launch import RequestError
     from sweeps.source import StudyError
+    from sweeps.stored import RequestError
 
     try:
         yield

@@ -6,21 +6,21 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from robustcore.storage import Folder
+from sweeps.lock import locked
 from sweeps.progress import Display
 from sweeps.results import Results
+from sweeps.stored import RESULTS, STUDY, RequestError, nothing_in, stored_results
 from sweeps.study import Study, study_from
 from sweeps.tracking import Tracker
 from trainables.resources import Demand, capacity, cluster_nodes, this_machine
 
 if TYPE_CHECKING:
     from sweeps.driver import Sweep
-
-RESULTS, STUDY = "results.parquet", "study.json"
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -34,63 +34,45 @@ _QUIET = {
 _TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200"}
 
 
-class RequestError(Exception):
-    """The request cannot be met, in one sentence; nothing was started and nothing is lost."""
-
-
 def launch_study(study: Study, address: str = "local") -> "Outcome":
     """Run every trial of a study that has no results yet. Raises RequestError."""
     folder = Folder(study.storage).at(study.name)
-    with _locked(folder, study.name):
+    with locked(folder, study.name):
         if RESULTS in folder.names():
             raise RequestError(
                 f"the study '{study.name}' already has results in {folder.uri}; `sweep resume` continues it, another "
                 "--storage starts it anew"
             )
         folder.write(STUDY, json.dumps(study.as_json(), indent=1).encode())
-        return _run(study, Results(f"{folder.uri}/{RESULTS}"), study.num_trials(), address)
+        return _run(study, Results(folder.at(RESULTS).uri), study.num_trials(), address)
 
 
 def resume_study(folder: Folder, trials: int | None, address: str = "local") -> "Outcome":
-    """Go on with a launched study until it has ``trials`` trials (default: as many as it was to have)."""
-    study = stored_study(folder)
-    with _locked(folder, study.name):
-        try:
-            results = Results.read(f"{folder.uri}/{RESULTS}")
-        except FileNotFoundError:  # killed before its first trial
-            results = Results(f"{folder.uri}/{RESULTS}")
-        total = trials if trials is not None else max(study.num_trials(), len(results.records))
+    """Go on with a launched study until it has ``trials`` trials (default: as many as it was to have).
+
+    Raises RequestError where it was never launched, is being run, or has more trials than that.
+    """
+    try:
+        study = study_from(json.loads(folder.read(STUDY)))
+    except FileNotFoundError:
+        raise nothing_in(folder) from None
+    with locked(folder, study.name):
+        # None yet where it was killed before its first trial.
+        results = stored_results(folder) if RESULTS in folder.names() else Results(folder.at(RESULTS).uri)
+        if trials is not None:
+            study = replace(study, search=replace(study.search, trials=trials))
+            if study.num_trials() < trials:
+                raise RequestError(
+                    f"the study '{study.name}' has only {study.num_trials()} different trials, got --trials {trials}"
+                )
+        total = study.num_trials()
         if total < len(results.records):
             raise RequestError(
                 f"the study '{study.name}' already has {len(results.records)} trials, expected more in --trials, "
                 f"got {total}"
             )
+        folder.write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         return _run(study, results, total, address)
-
-
-def stored_study(folder: Folder) -> Study:
-    """The study as it was launched. Raises RequestError where none was."""
-    try:
-        return study_from(json.loads(folder.read(STUDY)))
-    except FileNotFoundError:
-        raise RequestError(f"no results in {folder.uri}; `sweep launch` starts the study") from None
-
-
-def stored_results(folder: Folder) -> Results:
-    """The results so far. Raises RequestError where there are none, ValueError where the file is damaged."""
-    try:
-        return Results.read(f"{folder.uri}/{RESULTS}")
-    except FileNotFoundError:
-        raise RequestError(f"no results in {folder.uri}; `sweep launch` starts the study") from None
-
-
-def is_running(folder: Folder) -> bool:
-    """Whether a driver on this machine holds the study's lock."""
-    try:
-        with _locked(folder, ""):
-            return False
-    except RequestError:
-        return True
 
 
 @dataclass(frozen=True)
@@ -201,28 +183,6 @@ def _ray(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _locked(folder: Folder, study: str) -> Iterator[None]:
-    """One driver a study: the lock is the operating system's, so it dies with its process. Local storage only."""
-    local = folder.local
-    if local is None:
-        yield
-        return
-    local.mkdir(parents=True, exist_ok=True)
-    with (local / "lock").open("w") as lock:
-        _take(lock, study)
-        yield
-
-
-def _take(lock: IO[str], study: str) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RequestError(f"the study '{study}' is being run by another process; `sweep status` shows it") from None
 
 
 def _mlflow(study: Study) -> tuple[str, str | None]:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeps.records import TrialRecord
+from sweeps.results.records import TrialRecord
 
 Points = NDArray[np.float64]
 Objectives = Mapping[str, Literal["max", "min"]]

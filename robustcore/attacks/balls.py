@@ -1,5 +1,6 @@
 """What an attacker may do to an image: stay in a ball of radius eps around it, and inside the pixel box [0, 1]."""
 
+import math
 from typing import Annotated, Literal
 
 import torch
@@ -51,7 +52,7 @@ class L2:
         """Uniform in the ball, then clamped to the pixel box."""
         shape = tuple(images.shape[1:])
         direction = self.steepest(noise.normal(shape))
-        radius = noise.uniform((1,)) ** (1 / images[0].numel()) * self.eps
+        radius = noise.uniform((1,)) ** (1 / math.prod(shape)) * self.eps
         return (images + direction * radius.reshape(-1, 1, 1, 1)).clamp(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from pydantic.dataclasses import dataclass
 
-from robustcore.data.images import check_labels, subset
+from robustcore.data.images import as_rgb, check_labels, subset
 from robustcore.errors import DataError
 from robustcore.types import STRICT, DataPath, PositiveCount
 
@@ -71,7 +71,7 @@ class FolderImages:
         """RGB; raises DataError naming the file."""
         try:
             with Image.open(self._paths[index]) as image:
-                return image.convert("RGB")
+                return as_rgb(image)
         except Exception as error:  # PIL raises a dozen kinds for a damaged file
             raise DataError(f"{self._paths[index]}: cannot decode the image ({error})", "path") from None
 

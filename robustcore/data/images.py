@@ -105,6 +105,15 @@ class Pixels:
         return kept
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """``image`` in RGB; transparency is dropped, and 16-bit greys keep their shades."""
+    if image.mode.startswith("I;16"):  # PIL's own conversion cuts them off at 255
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:  # PIL warns of the direct way
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
 def as_pixels(pixels: Tensor, device: torch.device) -> Tensor:
     """uint8 pixels as float32 in [0, 1] on ``device``; the bytes travel, not the floats."""
     return pixels.to(device, non_blocking=True).float() / 255

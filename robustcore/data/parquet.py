@@ -9,6 +9,7 @@ import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass as plain_dataclass
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pydantic.dataclasses import dataclass
 
-from robustcore.data.images import check_labels, subset
+from robustcore.data.images import as_rgb, check_labels, subset
 from robustcore.errors import DataError
 from robustcore.types import STRICT, DataPath, PositiveCount
 
@@ -61,7 +62,7 @@ class ParquetImages:
         self._source = source
         self._lock = threading.Lock()
         self._open: OrderedDict[int, pa.Array] = OrderedDict()
-        self._filesystem, self._shards = _shards(source)
+        self._filesystem, self._root, self._shards = _shards(source)
         self._files = [self._file(shard) for shard in self._shards]
         self._check_columns()
         self._index()
@@ -77,7 +78,7 @@ class ParquetImages:
         if isinstance(cell, dict):  # Hugging Face's image feature
             cell = cell.get("bytes")
         try:
-            return Image.open(io.BytesIO(cell)).convert("RGB")
+            return as_rgb(Image.open(io.BytesIO(cell)))
         except Exception as error:  # PIL raises a dozen kinds for a damaged file
             place = f"{self._shards[group.shard].path}, row {self._row_in_file(group, int(row))}"
             raise DataError(
@@ -132,7 +133,7 @@ class ParquetImages:
     def _index(self) -> None:
         """Which rows belong to the set, group by group; reads the two small columns only."""
         source, groups, labels, splits = self._source, [], [], set()
-        by_column = source.split is not None and "split" in self._files[0].schema_arrow.names
+        by_column = source.split is not None and self._rows_name_splits()
         names = [source.label, "split"] if by_column else [source.label]
         for shard, file in enumerate(self._files):
             for number in range(file.num_row_groups):
@@ -152,6 +153,21 @@ class ParquetImages:
                 "split",
             )
         self._take(groups, labels)
+
+    def _rows_name_splits(self) -> bool:
+        """Whether a column says which split a row is of; it must, where the names of the files do not."""
+        source = self._source
+        lacking = [
+            shard.path
+            for shard, file in zip(self._shards, self._files, strict=True)
+            if "split" not in file.schema_arrow.names
+        ]
+        if lacking and not all(_is_named_for(shard, self._root, source.split) for shard in self._shards):
+            raise DataError(
+                f"{source.path} has no split '{source.split}': {lacking[0]} has no column 'split', nor is it named so",
+                "split",
+            )
+        return not lacking
 
     def _take(self, groups: list[_Group], labels: list[np.ndarray]) -> None:
         """Keep the rows that ``limit`` leaves, and drop the groups it empties."""
@@ -175,7 +191,7 @@ class ParquetImages:
             return self._source.classes
         schema = self._files[0].schema_arrow
         names = _names_in_metadata(schema.metadata or {}, self._source.label)
-        if names is None and "label_name" in schema.names:
+        if names is None and all("label_name" in file.schema_arrow.names for file in self._files):
             names = self._names_by_label()
         if names is None:
             raise DataError(
@@ -186,15 +202,14 @@ class ParquetImages:
         return tuple(names)
 
     def _names_by_label(self) -> list[str] | None:
-        found: dict[int, str] = {}
-        for file in self._files:
+        found: dict[int, str | None] = {}
+        for shard, file in zip(self._shards, self._files, strict=True):
             for number in range(file.num_row_groups):
-                table = file.read_row_group(number, columns=[self._source.label, "label_name"])
+                table = _read(file, number, [self._source.label, "label_name"], shard.path)
                 pairs = table.group_by([self._source.label, "label_name"]).aggregate([])
                 found.update(zip(*(pairs.column(i).to_pylist() for i in range(2)), strict=True))
-        if sorted(found) != list(range(len(found))):
-            return None
-        return [found[label] for label in sorted(found)]
+        names = [name for label, name in sorted(found.items()) if isinstance(name, str)]
+        return names if sorted(found) == list(range(len(names))) else None
 
     def _fingerprint(self) -> str:
         files = [[info.path, info.size, info.mtime_ns] for info in self._shards]
@@ -202,7 +217,8 @@ class ParquetImages:
         return json.dumps([files, source.split, source.limit, source.image, source.label])
 
 
-def _shards(source: Parquet) -> tuple[pyarrow.fs.FileSystem, list[pyarrow.fs.FileInfo]]:
+def _shards(source: Parquet) -> tuple[pyarrow.fs.FileSystem, PurePosixPath, list[pyarrow.fs.FileInfo]]:
+    """The files of the set, and the folder that they are in."""
     try:
         if "://" in source.path:
             filesystem, path = pyarrow.fs.FileSystem.from_uri(source.path)
@@ -214,23 +230,22 @@ def _shards(source: Parquet) -> tuple[pyarrow.fs.FileSystem, list[pyarrow.fs.Fil
     if info.type == pyarrow.fs.FileType.NotFound:
         raise DataError(f"no such file or folder: {source.path}", "path")
     if info.type == pyarrow.fs.FileType.File:
-        return filesystem, [info]
+        return filesystem, PurePosixPath(path).parent, [info]
     shards = [
         entry
         for entry in filesystem.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
         if entry.type == pyarrow.fs.FileType.File and entry.path.endswith(".parquet")
     ]
-    shards = _of_split(sorted(shards, key=lambda entry: entry.path), source.split)
     if not shards:
         raise DataError(f"the folder {source.path} holds no .parquet files", "path")
-    return filesystem, shards
+    root, shards = PurePosixPath(path), sorted(shards, key=lambda entry: entry.path)
+    return filesystem, root, [shard for shard in shards if _is_named_for(shard, root, source.split)] or shards
 
 
-def _of_split(shards: list[pyarrow.fs.FileInfo], split: str | None) -> list[pyarrow.fs.FileInfo]:
-    """Hugging Face folders name the split in the file (``train-00000-of-00002.parquet``)."""
-    if split is None:
-        return shards
-    return [entry for entry in shards if entry.base_name.startswith(f"{split}-")] or shards
+def _is_named_for(shard: pyarrow.fs.FileInfo, root: PurePosixPath, split: str | None) -> bool:
+    """Hugging Face has ``train-00000-of-00002.parquet``, ``train.parquet`` or ``train/0000.parquet``."""
+    *folders, name = PurePosixPath(shard.path).relative_to(root).parts
+    return split is not None and (split in folders or name.startswith((f"{split}-", f"{split}.")))
 
 
 def _read(file: pq.ParquetFile, number: int, columns: list[str], path: str) -> pa.Table:

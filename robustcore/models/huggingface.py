@@ -25,7 +25,10 @@ def is_transformers_folder(folder: Path) -> bool:
 
 def open_clip_config(folder: Path) -> dict[str, Any]:
     """open_clip's model_cfg for a ``transformers`` CLIP folder; QuickGELU as the folder says."""
-    config = json.loads((folder / "config.json").read_text())
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} is not readable JSON ({error})", "weights") from None
     if config.get("model_type") != "clip":
         raise ModelError(
             f"{folder} holds a model of type {config.get('model_type')!r}, expected 'clip' or open_clip's own layout",

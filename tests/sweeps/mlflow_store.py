@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from sweeps.records import Evaluation, TrialRecord
+from sweeps.results.records import Evaluation, TrialRecord
 from sweeps.tracking import Tracker
 
 PATIENCE = 120.0  # seconds, where a test waits for what must come

@@ -15,8 +15,8 @@ from PIL import Image
 from robustcore.recipe import recipe_from
 from sweeps import check
 from sweeps.check import check_study
-from sweeps.plan import plan, plan_text
-from sweeps.probe import why_not_writable
+from sweeps.check.plan import plan, plan_text
+from sweeps.check.probe import why_not_writable
 from sweeps.study import Study, load_study
 from tests.sweeps.questions import line_of, written
 from trainables.resources import Node

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sweeps.pareto import Objectives
 from sweeps.progress import Display
-from sweeps.records import Evaluation, TrialRecord
+from sweeps.results.records import Evaluation, TrialRecord
 from tests.sweeps.trials import study, trial
 
 BOTH: Objectives = {"clean": "max", "pgd": "max"}

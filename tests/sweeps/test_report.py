@@ -12,11 +12,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from sweeps import wording
-from sweeps.depiction import smallest_of_decades
 from sweeps.pareto import Objectives, front
-from sweeps.records import TrialRecord, Value
-from sweeps.report import front_csv, front_json, front_table, page, picture, status_table, write_front
+from sweeps.report import front_csv, front_json, front_table, page, picture, status_table, wording, write_front
+from sweeps.report.depiction import smallest_of_decades
+from sweeps.results.records import TrialRecord, Value
 from tests.sweeps.trials import study, trial
 
 BOTH: Objectives = {"clean": "max", "pgd": "max"}

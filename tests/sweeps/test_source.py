@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeps.keys import StudyFile
-from sweeps.settings import STUDY_KEYS
 from sweeps.source import Source, StudyError, named, read_source, shipped_studies
+from sweeps.source.settings import STUDY_KEYS
+from sweeps.study.keys import StudyFile
 
 TEXT = """\
 name: x

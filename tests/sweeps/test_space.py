@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import TypeAdapter, ValidationError
 
-from sweeps.space import Knob, grid_size
+from sweeps.study.space import Knob, grid_size
 
 READER: TypeAdapter[Any] = TypeAdapter(Knob)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sweeps.spool import Spool
+from sweeps.tracking.spool import Spool
 
 
 def test_a_line_torn_by_a_kill_is_passed_over(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from robustcore.recipe import recipe_from
-from sweeps.keys import Constraint, read_constraint
-from sweeps.schema import known_keys, known_paths
 from sweeps.study import Search, StudyError, json_schema, load_study, shipped_studies, study_from
+from sweeps.study.keys import Constraint, read_constraint
+from sweeps.study.schema import known_keys, known_paths
 from tests.sweeps.questions import line_of, written
 
 

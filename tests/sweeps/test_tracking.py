@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sweeps import tracking
-from sweeps.records import Evaluation
+from sweeps.results.records import Evaluation
 from sweeps.tracking import Tracker
 from tests.sweeps.mlflow_store import (
     PATIENCE,

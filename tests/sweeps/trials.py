@@ -4,7 +4,7 @@ import math
 import random
 from typing import Any
 
-from sweeps.records import Evaluation, State, TrialRecord, Value
+from sweeps.results.records import Evaluation, State, TrialRecord, Value
 
 
 def trial(

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from sweeps.marked import KeyPath, UnreadableError, read_yaml
 from sweeps.source import ELSEWHERE, Problem, Source, did_you_mean, dotted
+from sweeps.source.marked import KeyPath, UnreadableError, read_yaml
 
 STUDY_KEYS = (
     "name",

@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from sweeps.keys import StudyFile
-from sweeps.marked import KeyPath
+from sweeps.source.marked import KeyPath
+from sweeps.study.keys import StudyFile
 
 STUDY_FILE: TypeAdapter[StudyFile] = TypeAdapter(StudyFile)
 

@@ -14,12 +14,13 @@ from robustcore.attacks import Clean
 from robustcore.data import Digits
 from robustcore.evaluation import Evaluation
 from robustcore.types import PositiveCount
-from sweeps.keys import Constraint, OneConstraint, StopEarly
-from sweeps.marked import KeyPath
-from sweeps.settings import child, knob_path
+from sweeps.constraint import Constraint
+from sweeps.results.table import FIXED
 from sweeps.source import Problem, Source, did_you_mean
-from sweeps.space import Knob, Space
-from sweeps.table import FIXED
+from sweeps.source.marked import KeyPath
+from sweeps.source.settings import child, knob_path
+from sweeps.study.keys import OneConstraint, StopEarly
+from sweeps.study.space import Knob, Space
 
 OWN_METRICS = ("clean", "worst", "loss")
 

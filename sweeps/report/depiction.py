@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from sweeps import wording
 from sweeps.pareto import Objectives, hypervolume, reference_point, signed
-from sweeps.records import TrialRecord, Value
+from sweeps.report import wording
+from sweeps.results.records import TrialRecord, Value
 
 INK, FAINT, REGION, PLAIN = "#22272e", "#9aa4b1", "#eef3fa", "#3b6fb6"
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from sweeps.files import replace_file
-from sweeps.records import Evaluation, TrialRecord
-from sweeps.spool import Event, Spool
+from sweeps.results.files import replace_file
+from sweeps.results.records import Evaluation, TrialRecord
+from sweeps.tracking.spool import Event, Spool
 
 if TYPE_CHECKING:
-    from sweeps.mlflow_runs import Runs
+    from sweeps.tracking.mlflow_runs import Runs
 
 # Unless the user says otherwise: a dead server costs seconds, not minutes; no chatter, no telemetry.
 ENVIRONMENT = {
@@ -133,7 +133,7 @@ class Tracker:
     def _connect(self) -> "Runs":
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from sweeps.mlflow_runs import Runs  # takes four seconds
+        from sweeps.tracking.mlflow_runs import Runs  # takes four seconds
 
         runs = Runs(self.uri, self.study, self.artifacts, self.ids_file, self.folder / "front")
         if runs.is_new:
@@ -150,7 +150,7 @@ class Tracker:
                 self.spool.advance(stretch[-1][1])
 
     def _send(self, runs: "Runs", stretch: Sequence[tuple[Event, int]], newest_front: int) -> None:
-        from sweeps.mlflow_runs import RejectedError
+        from sweeps.tracking.mlflow_runs import RejectedError
 
         try:
             runs.apply([event for event, _ in stretch], is_newest_front=stretch[0][1] == newest_front)

@@ -1,9 +1,6 @@
 """What a study file may say, key by key, typed; its recipe and its numbers are typed in robustcore."""
 
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -13,8 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from robustcore.recipe import Recipe
 from robustcore.types import STRICT, Count, NonNegative, Number, Positive, PositiveCount, parse_number
+from sweeps.constraint import Constraint
 from sweeps.source import NAME, STORAGE, absolute_storage
-from sweeps.space import Knob
+from sweeps.study.space import Knob
 
 Direction = Literal["max", "min"]
 
@@ -55,28 +53,6 @@ class Resources:
     gpus: Annotated[NonNegative, AfterValidator(_whole_above_one)] = 0  # of each worker
     cpus: Positive = 1  # of each worker
     at_once: PositiveCount | None = None  # trials; None is as many as fit
-
-
-@plain_dataclass(frozen=True)
-class Constraint:
-    """What a trial must reach to be on the front, written ``>= 0.6`` or ``<= 0.5``."""
-
-    sign: Literal[">=", "<="]
-    bound: float
-    metric: str = ""
-
-    def violation(self, metrics: Mapping[str, float]) -> float:
-        """How far the metric misses the bound: at most 0 where it holds, infinite where it is no number."""
-        value = metrics.get(self.metric, math.nan)
-        excess = self.bound - value if self.sign == ">=" else value - self.bound
-        return math.inf if math.isnan(excess) else excess
-
-    def holds(self, metrics: Mapping[str, float]) -> bool:
-        """Whether nothing is violated."""
-        return self.violation(metrics) <= 0
-
-    def __str__(self) -> str:
-        return f"{self.sign} {self.bound!r}"
 
 
 def read_constraint(given: Any) -> Constraint:

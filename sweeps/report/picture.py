@@ -18,8 +18,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase
 from matplotlib.typing import ColorType
 
-from sweeps import wording
-from sweeps.depiction import (
+from sweeps.pareto import Objectives, Points
+from sweeps.report import wording
+from sweeps.report.depiction import (
     FAINT,
     INK,
     PLAIN,
@@ -30,8 +31,7 @@ from sweeps.depiction import (
     remark,
     smallest_of_decades,
 )
-from sweeps.pareto import Objectives, Points
-from sweeps.records import TrialRecord, Value
+from sweeps.results.records import TrialRecord, Value
 
 Records = Sequence[TrialRecord]
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Tag, model_validator
 from pydantic.dataclasses import dataclass
 
 from robustcore.types import STRICT, Number, parse_count, parse_number
-from sweeps.records import Value
+from sweeps.results.records import Value
 from sweeps.source import did_you_mean
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from pydantic import ValidationError
 from robustcore.data import Data, ImageSet
 from robustcore.errors import InputError
 from robustcore.models import Model
-from sweeps.keys import Resources, Storage
-from sweeps.marked import KeyPath
-from sweeps.probe import why_not_writable
-from sweeps.rules import adapter, counts, given_at, mapping, part
-from sweeps.sentences import shown
-from sweeps.settings import put, recipe_keys
+from sweeps.check.probe import why_not_writable
 from sweeps.source import STORAGE, Problem, Source, StudyError, absolute_storage, in_order, read_source
-from sweeps.space import Space
+from sweeps.source.marked import KeyPath
+from sweeps.source.settings import put, recipe_keys
 from sweeps.study import Study, draft_study
+from sweeps.study.keys import Resources, Storage
+from sweeps.study.rules import adapter, counts, given_at, mapping, part
+from sweeps.study.sentences import shown
+from sweeps.study.space import Space
 
 if TYPE_CHECKING:
     from trainables.resources import Node

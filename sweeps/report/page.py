@@ -7,10 +7,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from sweeps import wording
-from sweeps.depiction import FAINT, INK, PLAIN, colour_knob, headline, number, remark, smallest_of_decades
 from sweeps.pareto import Objectives
-from sweeps.records import TrialRecord
+from sweeps.report import wording
+from sweeps.report.depiction import FAINT, INK, PLAIN, colour_knob, headline, number, remark, smallest_of_decades
+from sweeps.results.records import TrialRecord
 
 Records = Sequence[TrialRecord]
 

@@ -15,8 +15,8 @@ from mlflow.entities import Metric, Param, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeps.files import replace_file
-from sweeps.spool import Event
+from sweeps.results.files import replace_file
+from sweeps.tracking.spool import Event
 
 METRICS_PER_CALL, PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 1000, 100, 6000, 5000
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from robustcore.recipe import Recipe, recipe_from
-from sweeps.records import Value
+from sweeps.results.records import Value
 from sweeps.source import without_secrets
 from sweeps.study import Study
 

@@ -7,14 +7,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from robustcore.recipe import Recipe
-from sweeps.marked import KeyPath
-from sweeps.records import Value
-from sweeps.rules import adapter
-from sweeps.schema import known_paths
-from sweeps.sentences import Fault, faults, shown
-from sweeps.settings import child, knob_path, put, recipe_keys
+from sweeps.results.records import Value
 from sweeps.source import Problem, Source, did_you_mean
-from sweeps.space import Space
+from sweeps.source.marked import KeyPath
+from sweeps.source.settings import child, knob_path, put, recipe_keys
+from sweeps.study.rules import adapter
+from sweeps.study.schema import known_paths
+from sweeps.study.sentences import Fault, faults, shown
+from sweeps.study.space import Space
 
 MAX_COMBINATIONS = 2000
 

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from sweeps.files import replace_file
+from sweeps.results.files import replace_file
 
 Event = dict[str, Any]
 

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from sweeps.records import State, TrialRecord, Value
+from sweeps.results.records import State, TrialRecord, Value
 
 # Metrics that are no share of images even where they happen to lie in [0, 1].
 NOT_A_SHARE = re.compile(r"loss|(^|[._/])(lr|seconds|norm)($|[._/])")

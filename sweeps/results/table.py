@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweeps.records import Evaluation, TrialRecord
+from sweeps.results.records import Evaluation, TrialRecord
 
 MARK = b"sweeps"
 """Key of the metadata; the value: {"knobs": {path: {"column", "json"}}, "metrics": {name: column}}."""

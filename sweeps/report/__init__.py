@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from sweeps import wording
 from sweeps.pareto import Objectives
-from sweeps.records import TrialRecord
+from sweeps.report import wording
+from sweeps.results.records import TrialRecord
 
 Records = Sequence[TrialRecord]
 STYLES = {"pending": "dim", "running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red"}
@@ -111,13 +111,13 @@ def front_json(front: Records) -> str:
 
 def picture(records: Records, front: Records, objectives: Objectives, title: str) -> bytes:
     """The front among all trials, as PNG; ``title`` is the study's name."""
-    from sweeps.picture import draw
+    from sweeps.report.picture import draw
 
     return draw(records, front, objectives, title)
 
 
 def page(records: Records, front: Records, objectives: Objectives, title: str) -> str:
     """The front as one interactive HTML file that needs no network; ``title`` is the study's name."""
-    from sweeps.page import render
+    from sweeps.report.page import render
 
     return render(records, front, objectives, title)

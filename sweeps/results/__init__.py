@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs, parquet
 
-from sweeps.files import replace_file
-from sweeps.records import Evaluation, State, TrialRecord, Value
-from sweeps.table import from_table, to_table
+from sweeps.results.files import replace_file
+from sweeps.results.records import Evaluation, State, TrialRecord, Value
+from sweeps.results.table import from_table, to_table
 
 __all__ = ["Evaluation", "Results", "State", "TrialRecord", "Value"]
 

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from robustcore.errors import InputError
-from sweeps.marked import KeyPath
-from sweeps.schema import expected_kind, known_keys, known_kinds
-from sweeps.settings import STUDY_KEYS, child
 from sweeps.source import did_you_mean
+from sweeps.source.marked import KeyPath
+from sweeps.source.settings import STUDY_KEYS, child
+from sweeps.study.schema import expected_kind, known_keys, known_kinds
 
 Fault = tuple[KeyPath, str]  # where in the study, and the sentence
 

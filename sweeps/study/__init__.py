@@ -7,15 +7,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sweeps.keys import Constraint, Direction, Resources, Search, StopEarly, StudyFile
-from sweeps.records import Value
-from sweeps.rules import rule_problems, sound_knobs
-from sweeps.schema import STUDY_FILE, json_schema
-from sweeps.sentences import faults
-from sweeps.settings import knob_path, put, recipe_keys
+from sweeps.constraint import Constraint
+from sweeps.results.records import Value
 from sweeps.source import Problem, Source, StudyError, default_name, in_order, named, read_source, shipped_studies
-from sweeps.space import Knob, Space, grid_size
-from sweeps.variants import knob_problems, recipe_faults
+from sweeps.source.settings import knob_path, put, recipe_keys
+from sweeps.study.keys import Direction, Resources, Search, StopEarly, StudyFile
+from sweeps.study.rules import rule_problems, sound_knobs
+from sweeps.study.schema import STUDY_FILE, json_schema
+from sweeps.study.sentences import faults
+from sweeps.study.space import Knob, Space, grid_size
+from sweeps.study.variants import knob_problems, recipe_faults
 
 __all__ = [
     "Constraint",

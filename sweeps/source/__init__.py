@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.marked import KeyPath
+    from sweeps.source.marked import KeyPath
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # it becomes that of a folder
 STORAGE = "runs"
@@ -104,8 +104,8 @@ def read_source(study: str, settings: Sequence[str] = ()) -> Source:
 
     Raises StudyError where there is nothing to go on with; smaller mistakes are in ``Source.problems``.
     """
-    from sweeps.marked import UnreadableError, read_yaml
-    from sweeps.settings import apply_setting
+    from sweeps.source.marked import UnreadableError, read_yaml
+    from sweeps.source.settings import apply_setting
 
     path = _find(study)
     text = _text(path, study)

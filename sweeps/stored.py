@@ -1,0 +1,59 @@
+"""A launched study as its folder has it: what `status` and `front` need, without loading what trains."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from robustcore.storage import Folder
+from sweeps.constraint import Constraint
+from sweeps.results import Results
+
+RESULTS, STUDY = "results.parquet", "study.json"
+
+
+class RequestError(Exception):
+    """The request cannot be met, in one sentence; nothing was started and nothing is lost."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was asked of the trials."""
+
+    name: str
+    objectives: dict[str, Literal["max", "min"]]
+    constraints: tuple[Constraint, ...]
+
+    def feasible(self, metrics: Mapping[str, float]) -> bool:
+        """Whether every constraint holds."""
+        return all(constraint.holds(metrics) for constraint in self.constraints)
+
+
+def stored_study(folder: Folder) -> Stored:
+    """Raises RequestError where no study was launched."""
+    try:
+        study = json.loads(folder.read(STUDY))["study"]
+    except FileNotFoundError:
+        raise nothing_in(folder) from None
+    constraints = []
+    for metric, text in (study.get("constraints") or {}).items():
+        sign, bound = text.split()
+        constraints.append(Constraint(sign, float(bound), metric))
+    return Stored(study["name"], study["objectives"], tuple(constraints))
+
+
+def stored_results(folder: Folder) -> Results:
+    """Raises RequestError where there are none, or where the file is damaged."""
+    try:
+        return Results.read(folder.at(RESULTS).uri)
+    except FileNotFoundError:
+        raise nothing_in(folder) from None
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+
+
+def nothing_in(folder: Folder) -> RequestError:
+    """The error where a study was never launched."""
+    return RequestError(
+        f"no results in {folder.uri}; `sweep launch` starts a study, --storage says where it was started"
+    )
