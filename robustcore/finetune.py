@@ -14,7 +14,7 @@ from robustcore.data import Pixels
 from robustcore.data.images import as_pixels
 from robustcore.data.loaders import Batch, training_batches
 from robustcore.data.references import original_embeddings
-from robustcore.errors import NonFiniteLoss
+from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.evaluation import Suite
 from robustcore.losses import Reference
 from robustcore.models import LoadedClip
@@ -73,6 +73,9 @@ class _Run:
     """The moving parts of one fine-tuning run on one process."""
 
     def __init__(self, recipe: Recipe, process: Process, clip: LoadedClip) -> None:
+        if recipe.data.batch_size < process.world_size:
+            workers = f"expected at least one image for each of {process.world_size} workers"
+            raise InputError(f"{workers}, got a batch of {recipe.data.batch_size}", "data.batch_size")
         self._recipe, self._process = recipe, process
         self._precision = PRECISIONS[recipe.precision]
         self._scale = clip.scale
@@ -110,7 +113,8 @@ class _Run:
         for group in self._optimizer.param_groups:
             group["lr"] = self._recipe.optim.rate(batch.step)
         self._optimizer.zero_grad(set_to_none=True)
-        parts = np.array_split(np.arange(len(batch.indices)), self._recipe.optim.accumulate)
+        count = len(batch.indices)
+        parts = np.array_split(np.arange(count), min(count, self._recipe.optim.accumulate))
         total = torch.zeros((), device=self._process.device)
         for number, part in enumerate(parts):
             with self._synchronised(last=number == len(parts) - 1):

@@ -50,14 +50,14 @@ class Pretraining:
     epochs: int = 40
     batch_size: int = 128
     lr: float = 1e-3
-    shift: bool = True  # by up to an eighth of the side
+    shift: int = 4  # pixels, at most, in each direction
     mirror: bool = True
     noise: float = 0.0  # standard deviation of pixel noise, in pixels of [0, 1]: a smoother encoder
     seed: int = 0
 
 
 DIGITS = Pretraining(
-    "tiny-clip-16", Digits("train"), Digits("test"), epochs=60, lr=2e-3, shift=False, mirror=False, noise=0.1
+    "tiny-clip-16", Digits("train"), Digits("test"), epochs=60, lr=2e-3, shift=0, mirror=False, noise=0.1
 )
 
 
@@ -109,12 +109,14 @@ def _scale(model: nn.Module) -> Tensor:
 
 def _rate(step: int, steps: int) -> float:
     warmup = max(1, steps // 20)
-    return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def _augmented(images: Tensor, plan: Pretraining, generator: torch.Generator) -> Tensor:
     if plan.shift:
-        images = _shifted(images, generator)
+        images = _shifted(images, plan.shift, generator)
     if plan.mirror:
         mirrored = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
@@ -124,10 +126,9 @@ def _augmented(images: Tensor, plan: Pretraining, generator: torch.Generator) ->
     return images
 
 
-def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to an eighth of its side; what comes into view mirrors its border."""
+def _shifted(images: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    """Each image moved by up to ``reach`` pixels; what comes into view mirrors its border."""
     side = images.shape[-1]
-    reach = side // 8
     padded = F.pad(images, [reach] * 4, mode="reflect")
     offsets = torch.randint(2 * reach + 1, (2, len(images)), generator=generator).to(images.device)
     rows = (offsets[0][:, None] + torch.arange(side, device=images.device))[:, None, :, None]
@@ -140,7 +141,6 @@ def save(path: Path, clip: LoadedClip, architecture: str) -> None:
     """Weights that describe themselves: ``model.weights`` of a study may name the file, and nothing else is needed."""
     with torch.no_grad():
         clip.model.logit_scale.fill_(math.log(clip.scale))  # type: ignore[operator]  # a parameter
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_model(
         path,
         clip.model,
@@ -161,11 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         plan = _plan(options)
+        plan.test.open()  # what is wrong with it, and with the place to write to, shows before the training
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         device = best_device()
         clip = pretrain(plan, device)
         save(options.out, clip, plan.architecture)
         shares = measured(clip, plan.test, options.eps, device)
-    except InputError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     _say(f"clean {shares['clean']:.1%}, PGD-20 at eps {options.eps * 255:g}/255 {shares['pgd']:.1%} on {plan.test}")
@@ -180,15 +182,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--test-split", default="test")
     parser.add_argument("--label", default="label", help="the column of labels")
-    parser.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="small-clip-32")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="tiny-clip-32")
+    parser.add_argument("--epochs", type=_count)
+    parser.add_argument("--batch-size", type=_count, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-mirror", action="store_true", help="images whose mirror image means something else")
     parser.add_argument("--noise", type=float, default=0.0, help="pixel noise while training: a smoother encoder")
     parser.add_argument("--eps", type=float, default=16 / 255, help="radius of the attack it is measured under")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--threads", type=_count, help="CPU threads (default: all cores)")
     return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {count}")
+    return count
 
 
 def _plan(options: argparse.Namespace) -> Pretraining:

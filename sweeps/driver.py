@@ -154,14 +154,15 @@ class Sweep:
     def _twin(self, record: TrialRecord) -> TrialRecord | None:
         """The trial that already stands for the same recipe."""
         for other in self.results.records.values():
-            if other.recipe_hash == record.recipe_hash and not other.copy_of and other.state != "failed":
+            if other.recipe_hash == record.recipe_hash and not other.copy_of:
                 return other
         return None
 
     def _copy(self, record: TrialRecord, twin: TrialRecord) -> None:
         """The same knobs are not paid for twice."""
         record.state, record.evaluations, record.device = twin.state, list(twin.evaluations), twin.device
-        record.reason = f"the same knobs as trial {twin.trial}, whose result it takes"
+        outcome = f": {twin.reason}" if twin.reason else ", whose result it takes"
+        record.reason = f"the same knobs as trial {twin.trial}{outcome}"
         self._settle(record)
 
     def _settle(self, record: TrialRecord) -> None:

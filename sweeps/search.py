@@ -41,6 +41,7 @@ class Search:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the samplers we chose, knowing
             self._optuna.sampler = _sampler(self._study, number)
             trial = self._optuna.ask(self._distributions)
+        self._forget_parents()
         return dict(trial.params), _plain(trial.storage.get_trial_system_attrs(trial._trial_id))
 
     def remember(self, record: TrialRecord) -> None:
@@ -53,8 +54,9 @@ class Search:
         number = int(record.trial)
         if record.state == "finished":
             values = [record.metrics.get(name, math.nan) for name in self._study.objectives]
-            if all(map(math.isfinite, values)):
-                self._constrain(number, record)
+            violations = {name: c.violation(record.metrics) for name, c in self._study.constraints.items()}
+            if all(map(math.isfinite, [*values, *violations.values()])):
+                self._constrain(number, violations)
                 self._optuna.tell(number, values)
                 return
         if record.state in ("stopped", "failed", "finished"):
@@ -70,10 +72,16 @@ class Search:
             )
         )
 
-    def _constrain(self, number: int, record: TrialRecord) -> None:
+    def _constrain(self, number: int, violations: dict[str, float]) -> None:
         trial = optuna.Trial(self._optuna, self._optuna.get_trials(deepcopy=False)[number]._trial_id)
-        for name, constraint in self._study.constraints.items():
-            trial.set_constraint(name, constraint.violation(record.metrics))
+        for name, violation in violations.items():
+            trial.set_constraint(name, violation)
+
+    def _forget_parents(self) -> None:
+        """The genetic samplers keep in the study whom they chose as parents, which no resumed sweep could know."""
+        storage, study = self._optuna._storage, self._optuna._study_id
+        for key in storage.get_study_system_attrs(study):
+            storage.set_study_system_attr(study, key, None)
 
     def _grid(self, number: int) -> dict[str, Value]:
         """The grid's points in an order that covers it early, the same for every run of one seed."""

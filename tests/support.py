@@ -8,9 +8,12 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
+from torch import Tensor
 
 from robustcore.data import Digits
+from robustcore.models import Clip
 from robustcore.recipe import Recipe, recipe_from
 
 
@@ -72,7 +75,7 @@ def recipe_plain(data: Path, **changes: Any) -> dict[str, Any]:
         "evaluation": {
             "every": 2,
             "datasets": {"digits": {"kind": "parquet", "path": str(data), "split": "test"}},
-            "attacks": {"pgd": {"kind": "pgd", "ball": {"kind": "linf", "eps": "16/255"}, "steps": 3}},
+            "attacks": {"pgd": {"kind": "pgd", "ball": {"kind": "linf", "eps": "16/255"}, "steps": 2}},
         },
     }
     for path, value in changes.items():
@@ -82,6 +85,23 @@ def recipe_plain(data: Path, **changes: Any) -> dict[str, Any]:
             target = target[key]
         target[last] = value
     return plain
+
+
+def drift(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """How far apart two fine-tuned digits models embed images, as a share of how far the first has moved.
+
+    Weights themselves would not do: the loss does not depend on the biases of attention keys, whose gradient is
+    therefore noise, and Adam takes a whole step along noise.
+    """
+    images = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    embeddings = []
+    for weights in (one, other, None):
+        encoder = Clip(weights="digits").load().encoder
+        encoder.load_state_dict(weights or encoder.state_dict())
+        with torch.no_grad():
+            embeddings.append(encoder(images))
+    first, second, original = embeddings
+    return float((first - second).norm() / (first - original).norm())
 
 
 def small_recipe(data: Path, **changes: Any) -> Recipe:

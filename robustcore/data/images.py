@@ -92,7 +92,10 @@ class Pixels:
 
     def at(self, indices: np.ndarray) -> Tensor:
         """(B, 3, size, size) uint8 of the images at ``indices`` (B,)."""
-        pixels = np.stack([self._one(int(index)) for index in indices])
+        size = self.preprocessing.size
+        pixels = np.empty((len(indices), size, size, 3), np.uint8)
+        for place, index in enumerate(indices):
+            pixels[place] = self._one(int(index))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
     def _one(self, index: int) -> np.ndarray:

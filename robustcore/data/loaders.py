@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from robustcore.data.images import ImageSet, Pixels
+from robustcore.errors import DataError
 
 STREAMS = 16
 
@@ -30,7 +31,10 @@ class Batch:
 def training_batches(
     pixels: Pixels, batch_size: int, seed: int, steps: range, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
-    """Batches for ``steps``, decoded one ahead on a thread. ``batch_size`` counts all workers together."""
+    """Batches for ``steps``, decoded one ahead on a thread. ``batch_size`` counts all workers together.
+
+    Raises DataError where the set does not fill one batch, or an image cannot be decoded.
+    """
 
     def load(place: tuple[int, np.ndarray]) -> Batch:
         step, indices = place
@@ -48,7 +52,10 @@ def training_batches(
 def _places(
     images: ImageSet, batch_size: int, seed: int, steps: range, rank: int, world_size: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    steps_per_epoch = len(images.labels) // batch_size
+    count = len(images.labels)
+    if batch_size > count:
+        raise DataError(f"{images.name} has {count} images, expected at least one batch of {batch_size}")
+    steps_per_epoch = count // batch_size
     share = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
     epoch, order = -1, np.empty((0, 0), np.int64)
     for step in steps:

@@ -1,4 +1,4 @@
-"""Small CLIPs built from open_clip's own classes, for data that a laptop can train on; the text tower reads bytes."""
+"""Small CLIPs built from open_clip's own classes, for data that one machine can train on; they read text as bytes."""
 
 from typing import Any
 
@@ -8,28 +8,23 @@ from torch import Tensor
 BYTE_VOCABULARY = 257  # 0 pads, 1-255 are bytes, 256 ends the text: the highest id, where CLIP's text tower pools
 _END = 256
 
+_TEXT = {"context_length": 64, "vocab_size": BYTE_VOCABULARY, "width": 64, "heads": 2, "layers": 1}
+
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "tiny-clip-16": {
         "embed_dim": 64,
         "vision_cfg": {"image_size": 16, "patch_size": 4, "layers": 2, "width": 64, "head_width": 32},
-        "text_cfg": {
-            "context_length": 48,
-            "vocab_size": BYTE_VOCABULARY,
-            "width": 64,
-            "heads": 2,
-            "layers": 1,
-        },
+        "text_cfg": {**_TEXT, "context_length": 48},
+    },
+    "tiny-clip-32": {
+        "embed_dim": 96,
+        "vision_cfg": {"image_size": 32, "patch_size": 4, "layers": 3, "width": 96, "head_width": 32},
+        "text_cfg": _TEXT,
     },
     "small-clip-32": {
-        "embed_dim": 128,
-        "vision_cfg": {"image_size": 32, "patch_size": 4, "layers": 4, "width": 128, "head_width": 32},
-        "text_cfg": {
-            "context_length": 64,
-            "vocab_size": BYTE_VOCABULARY,
-            "width": 128,
-            "heads": 4,
-            "layers": 2,
-        },
+        "embed_dim": 256,
+        "vision_cfg": {"image_size": 32, "patch_size": 4, "layers": 8, "width": 256, "head_width": 64},
+        "text_cfg": {**_TEXT, "width": 128, "heads": 4, "layers": 2},
     },
 }
 

@@ -55,7 +55,7 @@ class Encoder(nn.Module):
         digest = hashlib.sha256()
         for name, tensor in sorted([*self.state_dict().items(), ("mean", self.mean), ("std", self.std)]):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -202,6 +202,7 @@ class Clip:
                     force_quick_gelu=bool(quick_gelu),
                     pretrained_text=False,
                     weights_only=True,
+                    **({} if quick_gelu is None else {"quick_gelu": quick_gelu}),  # there is no forcing it off
                 )
         except Exception as error:  # hub clients, torch and open_clip each raise their own kinds
             reason = " ".join(str(error).split())[:300]

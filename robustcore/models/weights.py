@@ -18,7 +18,7 @@ from robustcore.errors import ModelError
 
 SHIPPED = ("digits",)
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
-_PREFIXES = ("module.", "model.", "_orig_mod.")
+_PREFIXES = ("module.", "model.", "_orig_mod.", "visual.")
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,29 @@ def describe(path: Path) -> Description | None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """A checkpoint's tensors by name, taken out of the usual wrappers and prefixes."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _loaded(path)
     except Exception as error:  # torch and safetensors raise a dozen kinds for a damaged file
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(f"{path} is not a readable checkpoint ({reason})", "weights") from None
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise ModelError(f"{path} is not a readable checkpoint (a {kind}, expected tensors by name)", "weights")
+    return _without_prefixes({name: value for name, value in content.items() if isinstance(value, Tensor)})
+
+
+def _loaded(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in _PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+            return _without_prefixes({name.removeprefix(prefix): value for name, value in tensors.items()})
     return tensors
 
 

@@ -1,40 +1,18 @@
-"""Parquet sets: files, shards, splits, names and limits; what each mistake says; and how little is read."""
+"""Parquet sets: files, shards, splits, names and limits; and what each mistake says."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from robustcore.data import Parquet, Pixels, Preprocessing
-from robustcore.data.loaders import training_batches
-from robustcore.data.parquet import OPEN_GROUPS
+from robustcore.data import Parquet
 from robustcore.errors import DataError
+from tests.robustcore.greys import NAMES, greys, labels, opened, written
 from tests.support import coloured, write_parquet
-
-NAMES = ("ant", "bee", "cat")
-
-
-def labels(count: int) -> list[int]:
-    return [index % 3 for index in range(count)]
-
-
-def written(path: Path, count: int = 12, first: int = 0, **options: Any) -> Path:
-    """``count`` greys from ``first`` on, labelled 0, 1, 2, 0, ..."""
-    return write_parquet(path, [coloured(first + index) for index in range(count)], labels(count), **options)
-
-
-def opened(path: Path, **options: Any) -> Any:
-    return Parquet(str(path), **({"classes": NAMES} | options)).open()
-
-
-def greys(images: Any) -> list[int]:
-    """The grey of every image, which tells them apart."""
-    return [images.decode(index).getpixel((0, 0))[0] for index in range(len(images.labels))]
 
 
 def test_a_file_is_read_in_its_order(tmp_path: Path) -> None:
@@ -170,12 +148,17 @@ def two_shards(root: Path) -> Path:
     return written(root / "mixed" / "1.parquet").parent
 
 
+def text(path: Path) -> Path:
+    path.write_text("label,image")
+    return path
+
+
 # What is written below a folder and how it is opened; the key that is wrong; what the sentence says.
 MISTAKES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str, str]] = {
     "missing file": (lambda root: root / "nothing.parquet", {}, "path", "no such file or folder: .*nothing.parquet$"),
     "unknown scheme": (lambda root: root, {"path": "ftp://host/a"}, "path", "cannot reach ftp://host/a"),
     "not Parquet": (
-        lambda root: [root / "a.parquet", (root / "a.parquet").write_text("label,image")][0],
+        lambda root: text(root / "a.parquet"),
         {},
         "path",
         "a.parquet is not a readable Parquet file",
@@ -271,8 +254,7 @@ def test_a_mistake_is_one_sentence_about_its_key(mistake: str, tmp_path: Path) -
 def test_a_corrupt_image_is_named_by_its_file_and_its_row_in_it(
     cell: bytes | None, split: str | None, tmp_path: Path
 ) -> None:
-    cells = [coloured(index) for index in range(12)]
-    cells[7] = cell  # type: ignore[call-overload]  # also a null
+    cells = [cell if index == 7 else coloured(index) for index in range(12)]
     splits = ["train"] * 5 + ["test"] * 7
     path = write_parquet(tmp_path / "a.parquet", cells, labels(12), split=splits, row_group_size=3)
     images = opened(path, split=split)
@@ -301,64 +283,3 @@ def test_the_fingerprint_changes_with_the_rows_that_are_taken(change: dict[str, 
 def test_the_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
     before = opened(written(tmp_path / "a.parquet")).fingerprint
     assert opened(written(tmp_path / "a.parquet", first=1)).fingerprint != before
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, list[str]]]]:
-    """The row groups read from here on, and which columns of them."""
-    seen: list[tuple[int, list[str]]] = []
-    read = pq.ParquetFile.read_row_group
-
-    def noted(file: pq.ParquetFile, number: int, columns: list[str], **options: Any) -> pa.Table:
-        seen.append((number, columns))
-        return read(file, number, columns=columns, **options)
-
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
-    monkeypatch.delattr(pq.ParquetFile, "read")  # the whole file at once
-    yield seen
-
-
-def image_reads(reads: list[tuple[int, list[str]]]) -> list[int]:
-    return [number for number, columns in reads if "image" in columns]
-
-
-def test_opening_a_set_reads_no_image(tmp_path: Path, reads: list[tuple[int, list[str]]]) -> None:
-    opened(written(tmp_path / "a.parquet", row_group_size=3))
-    assert reads
-    assert image_reads(reads) == []
-
-
-def test_images_in_order_cost_one_read_a_row_group(tmp_path: Path, reads: list[tuple[int, list[str]]]) -> None:
-    greys(opened(written(tmp_path / "a.parquet", 60, row_group_size=5)))
-    assert image_reads(reads) == list(range(12))
-
-
-def test_only_so_many_row_groups_stay_in_memory(tmp_path: Path, reads: list[tuple[int, list[str]]]) -> None:
-    images = opened(written(tmp_path / "a.parquet", OPEN_GROUPS + 1, row_group_size=1))
-    for index in [*range(OPEN_GROUPS), 0, OPEN_GROUPS - 1]:
-        images.decode(index)
-    assert len(image_reads(reads)) == OPEN_GROUPS
-    images.decode(OPEN_GROUPS)  # 1 is the one that was used longest ago
-    images.decode(0)
-    assert len(image_reads(reads)) == OPEN_GROUPS + 1
-    images.decode(1)
-    assert image_reads(reads)[-1] == 1
-
-
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_an_epoch_reads_each_row_group_about_once_over_all_workers(
-    world_size: int, tmp_path: Path, reads: list[tuple[int, list[str]]]
-) -> None:
-    """A group at the seam of two of the sixteen streams is read for both."""
-    path = written(tmp_path / "a.parquet", 640, row_group_size=8)
-    touched = []
-    for rank in range(world_size):
-        reads.clear()
-        pixels = Pixels(opened(path), Preprocessing(4))
-        for _ in training_batches(pixels, 32, 0, range(20), rank, world_size):
-            pass
-        touched.append(image_reads(reads))
-    for numbers in touched:
-        assert len(numbers) <= 80 / world_size + 16
-        assert len(set(numbers)) <= 80 / world_size + 1
-    assert set().union(*touched) == set(range(80))

@@ -1,0 +1,224 @@
+"""One small sweep on a real Ray with a real MLflow store, and everything that must be true of it afterwards."""
+
+import csv
+import io
+import json
+import math
+import subprocess
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow.tracking import MlflowClient
+
+from robustcore.finetune import finetune
+from robustcore.recipe import recipe_from
+from tests.sweeps.commands import STUDY, start, status, sweep, write_study
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
+
+# Eight questions to four different recipes: two of them diverge, and some are asked twice.
+DIVERGING = STUDY.replace("sampler: grid, trials: 2", "sampler: random, trials: 8, seed: 1").replace(
+    "loss.alpha: {choice: [0, 1]}", "loss.alpha: {choice: [0, 1]}\n  optim.lr: {choice: [1e-3, 1e30]}"
+)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """The study, its storage and the command's outcome."""
+    folder = tmp_path_factory.mktemp("swept")
+    study = write_study(folder, DIVERGING)
+    return study, folder / "runs", sweep("launch", study, "--storage", folder / "runs", code=1)
+
+
+@pytest.fixture(scope="module")
+def trials(swept):
+    return status(*swept[:2])
+
+
+def runs(storage):
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    found = client.search_runs([experiment.experiment_id])
+    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    children = {run.info.run_name: run for run in found if "mlflow.parentRunId" in run.data.tags}
+    assert len(parents) + len(children) == len(found), "a trial has two runs"
+    return client, parents, children
+
+
+def test_every_trial_ends_although_some_of_them_diverge(trials):
+    assert len(trials) == 8
+    assert {trial["state"] for trial in trials} == {"finished", "failed"}
+    for trial in trials:
+        assert (trial["state"] == "failed") == (trial["knobs"]["optim.lr"] == 1e30)
+
+
+def test_a_diverged_trial_says_in_one_sentence_why(trials):
+    reasons = [trial["reason"] for trial in trials if trial["state"] == "failed"]
+    assert all("loss became" in reason and "optim.lr" in reason for reason in reasons)
+
+
+def test_the_same_knobs_are_not_paid_for_twice(trials):
+    copies = [trial for trial in trials if trial.get("copy_of")]
+    assert copies
+    by_name = {trial["trial"]: trial for trial in trials}
+    for copy in copies:
+        source = by_name[copy["copy_of"]]
+        assert copy["knobs"] == source["knobs"]
+        assert copy["metrics"] == source["metrics"]
+        assert f"trial {source['trial']}" in copy["reason"]
+    finished = {json.dumps(trial["knobs"]) for trial in trials if trial["state"] == "finished"}
+    assert sum(t["state"] == "finished" and not t.get("copy_of") for t in trials) == len(finished)
+
+
+def test_metrics_are_those_of_the_same_recipe_run_alone(swept, trials):
+    from sweeps.study import load_study
+
+    trial = next(trial for trial in trials if trial["state"] == "finished" and not trial.get("copy_of"))
+    recipe = recipe_from(load_study(str(swept[0])).recipe_at(trial["knobs"]))
+    *_, last = finetune(recipe)
+    assert trial["metrics"] == last.metrics
+    assert trial["step"] == last.step
+
+
+def test_results_hold_every_evaluation_with_recipe_seed_versions_and_device(swept):
+    table = pq.read_table(swept[1] / "tiny" / "results.parquet").to_pylist()
+    finished = [row for row in table if row["state"] == "finished"]
+    assert {row["step"] for row in finished} == {2, 4}
+    for row in finished:
+        assert json.loads(row["recipe"])["optim"]["steps"] == 4
+        assert len(row["recipe_hash"]) == 64
+        assert row["seed"] == 0
+        assert row["device"] == "cpu"
+        assert row["seconds"] > 0
+        assert json.loads(row["versions"])["torch"]
+        assert math.isclose(row["pgd"], row["pgd/digits"])
+
+
+def test_the_front_is_what_no_finished_trial_beats(swept, trials):
+    printed = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
+    finished = [trial["metrics"] for trial in trials if trial["state"] == "finished"]
+    assert printed
+    for member in printed:
+        assert not any(
+            other["clean"] >= member["metrics"]["clean"]
+            and other["pgd"] >= member["metrics"]["pgd"]
+            and (other["clean"], other["pgd"]) != (member["metrics"]["clean"], member["metrics"]["pgd"])
+            for other in finished
+        )
+    rows = list(csv.DictReader(io.StringIO(sweep("front", swept[0], "--storage", swept[1], "--format", "csv").stdout)))
+    assert [row["trial"] for row in rows] == [member["trial"] for member in printed]
+
+
+@pytest.mark.parametrize("suffix", ["png", "html", "csv", "json"])
+def test_the_front_is_written_as_what_the_file_is_called(swept, tmp_path, suffix):
+    sweep("front", swept[0], "--storage", swept[1], "--out", tmp_path / f"front.{suffix}")
+    beginning = (tmp_path / f"front.{suffix}").read_bytes()[:15]
+    assert beginning.startswith({"png": b"\x89PNG", "html": b"<!DOCTYPE html>", "csv": b"trial,", "json": b"["}[suffix])
+
+
+def test_an_unknown_kind_of_picture_is_refused_and_named(swept, tmp_path):
+    refused = sweep("front", swept[0], "--storage", swept[1], "--out", tmp_path / "front.gif", code=2)
+    assert ".png" in refused.stderr
+    assert not (tmp_path / "front.gif").exists()
+
+
+def test_launching_again_is_refused_and_names_resume(swept):
+    refused = sweep("launch", swept[0], "--storage", swept[1], code=2)
+    assert "sweep resume" in refused.stderr
+
+
+def test_mlflow_has_one_run_for_the_sweep_and_one_for_each_trial(swept, trials):
+    client, parents, children = runs(swept[1])
+    assert [run.info.status for run in parents] == ["FINISHED"]
+    assert sorted(children) == [trial["trial"] for trial in trials]
+    for trial in trials:
+        run = children[trial["trial"]]
+        assert run.info.status == {"finished": "FINISHED", "failed": "FAILED"}[trial["state"]]
+        assert float(run.data.params["loss.alpha"]) == trial["knobs"]["loss.alpha"]
+        for name, value in trial["metrics"].items():
+            assert run.data.metrics[name] == value
+    assert "hypervolume" in parents[0].data.metrics
+    names = {file.path.split("/")[-1] for file in client.list_artifacts(parents[0].info.run_id)}
+    assert {"front.png", "front.html", "front.json"} <= names
+
+
+def test_mlflow_marks_the_front(swept):
+    printed = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
+    _, _, children = runs(swept[1])
+    marked = {name for name, run in children.items() if run.data.tags.get("pareto") == "true"}
+    assert marked == {member["trial"] for member in printed}
+
+
+def test_piped_output_is_plain_lines(swept):
+    assert "\x1b" not in swept[2].stdout
+    assert "trial 0000 started" in swept[2].stdout
+    assert "mlflow ui --backend-store-uri" in swept[2].stdout
+    assert "front.png" in swept[2].stdout
+
+
+def test_extending_keeps_every_earlier_trial_and_makes_no_second_runs(swept, trials):
+    sweep("resume", swept[0], "--storage", swept[1], "--trials", 9, code=1)
+    extended = status(*swept[:2])
+    assert extended[:8] == trials
+    assert len(extended) == 9
+    _, parents, children = runs(swept[1])
+    assert len(parents) == 1
+    assert len(children) == 9
+
+
+def wait_for(condition, process: subprocess.Popen, log) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
+    study = write_study(tmp_path, STUDY.replace("steps: 4}", "steps: 60}").replace("every: 2", "every: 10"))
+    storage, log = tmp_path / "runs", tmp_path / "log"
+    killed = start("launch", study, "--storage", storage, "--set", "resources.at_once=1", log=log)
+    second = storage / "tiny" / "trials" / "0001" / "checkpoints" / "step-00000010.json"
+    wait_for(second.exists, killed, log)
+    killed.kill()
+    killed.wait()
+    before = status(study, storage)
+    assert [trial["state"] for trial in before] == ["finished", "running"]
+    reached = len(list(second.parent.glob("*.json")))
+    assert "sweep resume" in sweep("status", study, "--storage", storage).stdout
+    sweep("resume", study, "--storage", storage)
+    after = status(study, storage)
+    assert reached >= 1
+    assert after[0] == before[0]
+    table = pq.read_table(storage / "tiny" / "results.parquet").to_pylist()
+    assert [row["step"] for row in table if row["trial"] == "0001"] == [10, 20, 30, 40, 50, 60]
+    # Exactly what an undisturbed run gives.
+    from sweeps.study import load_study
+
+    plain = load_study(str(study), ["optim.steps=60"]).recipe_at(after[1]["knobs"])
+    *_, last = finetune(recipe_from(plain))
+    assert after[1]["metrics"] == last.metrics
+    _, parents, children = runs(storage)
+    assert len(parents) == 1
+    assert [run.info.status for _, run in sorted(children.items())] == ["FINISHED", "FINISHED"]
+
+
+def test_a_study_that_is_running_is_not_started_twice(tmp_path):
+    from robustcore.storage import Folder
+    from sweeps.lock import locked
+
+    study = write_study(tmp_path)
+    with locked(Folder(str(tmp_path / "runs" / "tiny")), "tiny"):
+        refused = sweep("launch", study, "--storage", tmp_path / "runs", code=2)
+    assert "another process runs the study 'tiny'" in refused.stderr
+
+
+def test_a_dead_mlflow_server_costs_a_warning_and_nothing_else(tmp_path):
+    study = write_study(tmp_path)
+    done = sweep(
+        "launch", study, "--storage", tmp_path / "runs", "--trials", 1, "--set", "mlflow=http://127.0.0.1:9", code=0
+    )
+    assert "warning" in done.stderr
+    assert "sweep resume" in done.stderr
+    assert [trial["state"] for trial in status(study, tmp_path / "runs")] == ["finished"]
