@@ -63,6 +63,7 @@ def finetune(recipe: Recipe, process: Process | None = None, resume: State | Non
         losses.add(loss)
         done = step + 1
         if done % recipe.evaluation.every == 0 or done == total:
+            run.check_weights(done)
             metrics = suite(clip.encoder, process) | {"loss": losses.take()}
             yield Progress(done, metrics, done == total, time.perf_counter() - started, run.state_at(done))
     if total == 0:
@@ -163,6 +164,11 @@ class _Run:
         if last or self._process.world_size == 1:
             return nullcontext()
         return self._distributed.no_sync()  # type: ignore[operator, no-any-return]  # the wrapper's own method
+
+    def check_weights(self, step: int) -> None:
+        """A finite loss may have had an infinite gradient; what came of it must not be measured."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self._encoder.parameters()):
+            raise NonFiniteLoss(f"the weights became infinite or NaN at step {step}; try a smaller optim.lr")
 
     def restore(self, state: State) -> int:
         """Go on at ``state``; returns the next step."""

@@ -27,6 +27,7 @@ from robustcore.models.architectures import ARCHITECTURES
 from robustcore.models.clip import PLAIN_MEAN, PLAIN_STD
 from robustcore.models.weights import Description, save_model, shipped
 from robustcore.process import Process, best_device
+from robustcore.types import parse_number
 
 PROMPTS = (
     "a photo of a {}.",
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         plan = _plan(options)
-        plan.test.open()  # what is wrong with it, and with the place to write to, shows before the training
+        test = plan.test.open()  # what is wrong with it, and with the place to write to, shows before the training
         options.out.parent.mkdir(parents=True, exist_ok=True)
         device = best_device()
         clip = pretrain(plan, device)
@@ -170,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    _say(f"clean {shares['clean']:.1%}, PGD-20 at eps {options.eps * 255:g}/255 {shares['pgd']:.1%} on {plan.test}")
+    _say(f"clean {shares['clean']:.1%}, PGD-20 at eps {options.eps * 255:g}/255 {shares['pgd']:.1%} on {test.name}")
     _say(f"wrote {options.out} ({options.out.stat().st_size / 2**20:.2f} MiB)")
     return 0
 
@@ -188,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-mirror", action="store_true", help="images whose mirror image means something else")
     parser.add_argument("--noise", type=float, default=0.0, help="pixel noise while training: a smoother encoder")
-    parser.add_argument("--eps", type=float, default=16 / 255, help="radius of the attack it is measured under")
+    parser.add_argument("--eps", type=parse_number, default=16 / 255, help="radius of the attack it is measured under")
     parser.add_argument("--threads", type=_count, help="CPU threads (default: all cores)")
     return parser
 

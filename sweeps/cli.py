@@ -157,14 +157,17 @@ def front(study: str, storage: str | None, kind: str, out: Path | None) -> None:
     """The finished trials that no other beats in every objective."""
     from sweeps.pareto import front as front_of
     from sweeps.report import front_csv, front_json, front_table, write_front
-    from sweeps.stored import stored_results, stored_study
+    from sweeps.stored import RequestError, stored_results, stored_study
 
     with _sentences():
         folder = _folder(study, storage)
         stored, records = stored_study(folder), list(stored_results(folder).records.values())
         members = front_of(records, stored.objectives, stored.feasible)
         if out is not None:
-            write_front(str(out), records, members, stored.objectives, stored.name)
+            try:
+                write_front(str(out), records, members, stored.objectives, stored.name)
+            except OSError as error:
+                raise RequestError(f"cannot write {out} ({error.strerror})") from None
     if kind == "json":
         click.echo(front_json(members))
     elif kind == "csv":

@@ -30,6 +30,8 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",  # (sic) nodes of an autoscaling pool take their time
 }
+# Read when Ray is imported: without it, Ray's servers would listen on every network of the machine.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # What the drivers of Ray Train runs must find in their own environment.
 _TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200"}
 
@@ -157,7 +159,11 @@ def _at_once(study: Study) -> int:
 @contextmanager
 def _ray(address: str) -> Iterator[None]:
     """A connection to Ray: a fresh one on the loopback for ``local``, else the cluster at the address."""
-    for name, value in _QUIET.items():
+    if address.startswith(("http://", "https://", "ray://")):
+        raise RequestError(
+            f"cannot launch at '{address}': expected local, auto or the HOST:PORT of a cluster this machine belongs to"
+        )
+    for name, value in (_QUIET | (_LOOPBACK if address == "local" else {})).items():
         os.environ.setdefault(name, value)
     import ray
 

@@ -60,9 +60,10 @@ def load_checkpoint(folder: Folder, fingerprint: str) -> Checkpoint | None:
         try:
             facts = json.loads(folder.read(f"{name}.json"))
             content = folder.read(f"{name}.safetensors")
-        except (OSError, ValueError):
+            is_whole = hashlib.sha256(content).hexdigest() == facts["sha256"] and facts["fingerprint"] == fingerprint
+        except (OSError, ValueError, TypeError, KeyError):
             continue
-        if hashlib.sha256(content).hexdigest() == facts["sha256"] and facts["fingerprint"] == fingerprint:
+        if is_whole:
             tensors = load(content)
             state = State(
                 facts["step"],

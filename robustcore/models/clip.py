@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robustcore.data.images import Preprocessing
 from robustcore.errors import ModelError
 from robustcore.models.architectures import ARCHITECTURES, BYTE_VOCABULARY, byte_tokens
-from robustcore.models.huggingface import is_transformers_folder, open_clip_config, open_clip_tensors
+from robustcore.models.huggingface import is_transformers_folder, normaliser, open_clip_config, open_clip_tensors
 from robustcore.models.weights import SHIPPED, Description, describe, load_into, read_tensors, shipped
 from robustcore.types import STRICT, Embeddings, Flag, Images, Weights
 
@@ -150,7 +150,7 @@ class Clip:
                 load_into(model, open_clip_tensors(read_tensors(path)), path)
             except KeyError as error:
                 raise ModelError(f"{path} has no tensor {error}, expected a whole CLIPModel", "weights") from None
-            return _taken_apart(model, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+            return _taken_apart(model, *normaliser(folder))
         return self._created(f"local-dir:{folder}", None, str(folder))
 
     def _from_open_clip(self, source: Path | None) -> LoadedClip:

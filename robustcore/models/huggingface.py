@@ -1,10 +1,12 @@
 """A Hugging Face folder on disk as an open_clip model: open_clip's own layout, or the one of ``transformers``."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 
 from robustcore.errors import ModelError
@@ -54,6 +56,17 @@ def open_clip_config(folder: Path) -> dict[str, Any]:
             "layers": text.get("num_hidden_layers", 12),
         },
     }
+
+
+def normaliser(folder: Path) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of ``preprocessor_config.json``; CLIP's own where it says nothing."""
+    try:
+        config = json.loads((folder / "preprocessor_config.json").read_text())
+    except FileNotFoundError:
+        config = {}
+    except ValueError as error:
+        raise ModelError(f"{folder / 'preprocessor_config.json'} is not readable JSON ({error})", "weights") from None
+    return config.get("image_mean", OPENAI_DATASET_MEAN), config.get("image_std", OPENAI_DATASET_STD)
 
 
 def open_clip_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from robustcore.errors import ModelError
@@ -39,7 +39,7 @@ def shipped(name: str) -> Path:
 def save_model(path: Path, model: nn.Module, description: Description) -> None:
     """Weights and description in one safetensors file."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, {"description": json.dumps(vars(description))})
+    path.write_bytes(save(tensors, {"description": json.dumps(vars(description))}))
 
 
 def describe(path: Path) -> Description | None:

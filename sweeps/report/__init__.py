@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from robustcore.errors import InputError
 from sweeps.pareto import Objectives
 from sweeps.report import wording
 from sweeps.results.records import TrialRecord
@@ -68,7 +69,7 @@ def _reason(record: TrialRecord) -> str:
 def write_front(path: str, records: Records, front: Records, objectives: Objectives, title: str) -> None:
     """Write ``path`` in the format of its suffix; ``title`` is the study's name.
 
-    Raises ValueError for a suffix other than .png, .html, .csv and .json.
+    Raises InputError for a suffix other than .png, .html, .csv and .json.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".png":
@@ -80,7 +81,7 @@ def write_front(path: str, records: Records, front: Records, objectives: Objecti
     elif suffix == ".json":
         content = front_json(front).encode()
     else:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected a file that ends in .png, .html, .csv or .json, got {suffix or 'no suffix'!r}."
         )
     Path(path).parent.mkdir(parents=True, exist_ok=True)

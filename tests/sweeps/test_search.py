@@ -93,7 +93,7 @@ def play(
 
 def enough(sampler: str) -> int:
     """Trials that bring every sampler well past its random start; one of gp's costs a second."""
-    return 7 if sampler == "gp" else 16
+    return 9 if sampler == "gp" else 16
 
 
 def knobs_of(records: list[TrialRecord]) -> list[dict[str, Value]]:

@@ -1,0 +1,330 @@
+"""The sweep between Ray's hooks and its results: trials are ended by hand, everything that outlives them is real."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweeps.driver import Sweep
+from sweeps.progress import Display
+from sweeps.results import Evaluation, Results, TrialRecord
+from sweeps.study import Study, load_study
+from sweeps.study.space import Choice
+from tests.sweeps.commands import write_study
+from trainables.worker import Assignment
+
+
+class Heard:
+    """Stands where the MLflow tracker does and keeps what it is told, by trial."""
+
+    def __init__(self) -> None:
+        self.warning = ""
+        self.by_trial: dict[str, list[Any]] = {}
+        self.fronts: list[tuple[list[str], float, int]] = []
+
+    def start_trial(self, record: TrialRecord) -> None:
+        self.by_trial.setdefault(record.trial, []).append("start")
+
+    def evaluate(self, record: TrialRecord, evaluation: Evaluation) -> None:
+        self.by_trial[record.trial].append(evaluation.step)
+
+    def end_trial(self, record: TrialRecord) -> None:
+        self.by_trial[record.trial].append(record.state)
+
+    def update_front(
+        self, front: list[TrialRecord], hypervolume: float, finished: int, files: dict[str, bytes]
+    ) -> None:
+        self.fronts.append(([record.trial for record in front], hypervolume, finished))
+
+
+@dataclasses.dataclass
+class Session:
+    """One process of a sweep: what it runs, and what was heard and shown of it."""
+
+    sweep: Sweep
+    heard: Heard
+    shown: io.StringIO
+
+    @property
+    def on_disk(self) -> dict[str, TrialRecord]:
+        return Results.read(self.sweep.results.uri).records
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        return list(self.sweep.results.records.values())
+
+    def assignments(self) -> list[str]:
+        """Every trial that there is to run, all taken at once."""
+        return [assignment.trial for assignment in iter(self.sweep.next_assignment, None)]
+
+    def begin(self) -> str:
+        """Take the next trial and start it."""
+        assignment = self.sweep.next_assignment()
+        assert assignment is not None
+        self.sweep.started(assignment.trial)
+        return assignment.trial
+
+    def run(self, trial: str, ends_as: str = "finished") -> None:
+        """A trial from its start to its end."""
+        self.sweep.started(trial)
+        self.sweep.evaluated(trial, result(2))
+        if ends_as == "finished":
+            self.sweep.evaluated(trial, result(4, final=True))
+        elif ends_as == "failed":
+            self.sweep.evaluated(trial, result(2, final=True, failure="the training loss became nan"))
+        self.sweep.ended(trial)
+
+
+def result(step: int, final: bool = False, failure: str = "", traceback: str = "") -> dict[str, Any]:
+    """What a trial hands to Ray."""
+    metrics = {"clean": 0.9 - step / 100, "pgd": step / 10, "worst": step / 10, "loss": 0.5}
+    plain = {"step": step, "metrics": metrics, "seconds": step / 2, "final": final}
+    return {**plain, "device": "cpu", "failure": failure, "traceback": traceback}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Eight questions at random to only two recipes."""
+    written = write_study(tmp_path)
+    return load_study(str(written), ["search={sampler: random, trials: 8}", f"storage={tmp_path}/runs"])
+
+
+def session(study: Study, total: int | None = None) -> Session:
+    """A process that launches the study, or goes on with it where it has results."""
+    uri = f"{study.storage}/{study.name}/results.parquet"
+    results = Results.read(uri) if Path(uri).exists() else Results(uri)
+    heard, shown = Heard(), io.StringIO()
+    total = study.num_trials() if total is None else total
+    display = Display(study.name, total, study.objectives, study.feasible, Console(file=shown, width=200))
+    return Session(Sweep(study, results, total, heard, display), heard, shown)  # type: ignore[arg-type]  # as it says
+
+
+@pytest.mark.parametrize("ends_as", ["finished", "stopped", "failed"])
+def test_a_duplicate_of_a_trial_that_has_ended_takes_its_outcome_at_once(study: Study, ends_as: str) -> None:
+    only = session(study)
+    while (assignment := only.sweep.next_assignment()) is not None:
+        only.run(assignment.trial, ends_as)
+    paid = [record for record in only.records if not record.copy_of]
+    assert len(only.records) == 8
+    assert len(paid) == 2
+    sources = {record.trial: record for record in paid}
+    for record in only.records:
+        source = sources[record.copy_of or record.trial]
+        assert (record.knobs, record.recipe_hash) == (source.knobs, source.recipe_hash)
+        assert (record.state, record.evaluations, record.device) == (ends_as, source.evaluations, "cpu")
+        if record.copy_of:
+            assert f"the same knobs as trial {source.trial}" in record.reason
+            assert source.reason in record.reason
+
+
+def test_duplicates_of_a_trial_under_way_settle_the_moment_it_ends(study: Study) -> None:
+    only = session(study)
+    first, second = only.assignments()
+    copies = {trial: [r for r in only.records if r.copy_of == trial] for trial in (first, second)}
+    assert sum(map(len, copies.values())) == 6
+    only.run(first)
+    assert {record.state for record in copies[first]} == {"finished"}
+    assert {record.state for record in copies[second]} == {"pending"}
+    assert {only.on_disk[record.trial].state for record in copies[first]} == {"finished"}
+    only.run(second, "failed")
+    assert {record.state for record in copies[second]} == {"failed"}
+    assert not only.sweep.unfinished()
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 8])
+def test_copies_count_as_trials(study: Study, total: int) -> None:
+    only = session(study, total)
+    for trial in only.assignments():
+        only.run(trial)
+    assert len(only.records) == total
+    assert only.sweep.next_assignment() is None
+
+
+def test_mlflow_hears_of_every_trial_once_from_start_to_end(study: Study) -> None:
+    only = session(study)
+    for trial in only.assignments():
+        only.run(trial)
+    assert only.heard.by_trial == {f"{number:04d}": ["start", 2, 4, "finished"] for number in range(8)}
+
+
+def test_a_copy_is_never_on_the_front(study: Study) -> None:
+    only = session(study)
+    for trial in only.assignments():
+        only.run(trial)
+    only.sweep.close()
+    members, volume, finished = only.heard.fronts[-1]
+    assert members == [record.trial for record in only.records if not record.copy_of]
+    assert volume == pytest.approx(0.86 * 0.4)
+    assert finished == 8
+
+
+def test_what_started_or_ended_is_on_disk_at_once(study: Study) -> None:
+    only = session(study)
+    trial = only.begin()
+    assert only.on_disk[trial].state == "running"
+    assert only.on_disk[trial].started == only.sweep.results.records[trial].started
+    only.sweep.evaluated(trial, result(4, final=True))
+    only.sweep.ended(trial)
+    assert only.on_disk == only.sweep.results.records
+    assert only.on_disk[trial].state == "finished"
+
+
+def test_after_a_restart_unfinished_trials_come_first_under_their_own_names(study: Study) -> None:
+    killed = session(dataclasses.replace(study, knobs={"seed": Choice(tuple(range(100)))}))
+    trials = [killed.begin() for _ in range(4)]
+    killed.sweep.evaluated(trials[1], result(4, final=True))
+    killed.sweep.ended(trials[1])
+    assignments = {record.trial: record.recipe for record in killed.records}
+
+    resumed = session(killed.sweep.study)
+    assert [record.trial for record in resumed.sweep.unfinished()] == ["0000", "0002", "0003"]
+    again = [resumed.sweep.next_assignment() for _ in range(3)]
+    assert [assignment and assignment.trial for assignment in again] == ["0000", "0002", "0003"]
+    assert all(assignment and assignment.recipe == assignments[assignment.trial] for assignment in again)
+    assert resumed.assignments() == ["0004", "0005", "0006", "0007"]
+
+
+def test_a_resumed_sweep_asks_what_an_undisturbed_one_would_have_asked(study: Study, tmp_path: Path) -> None:
+    study = dataclasses.replace(study, search=dataclasses.replace(study.search, sampler="tpe", trials=10))
+    undisturbed = session(dataclasses.replace(study, storage=str(tmp_path / "undisturbed")))
+    for _ in range(10):
+        assignment = undisturbed.sweep.next_assignment()
+        if assignment is not None:
+            undisturbed.run(assignment.trial)
+    while (assignment := session(study).sweep.next_assignment()) is not None:
+        resumed = session(study)
+        trial = resumed.begin()
+        resumed = session(study)  # killed while it runs
+        resumed.run(trial)
+    resumed.sweep.close()
+    asked = [(record.trial, record.knobs, record.copy_of) for record in undisturbed.records]
+    assert asked == [(record.trial, record.knobs, record.copy_of) for record in session(study).records][: len(asked)]
+
+
+def test_duplicates_of_an_unfinished_trial_wait_for_it_across_a_restart(study: Study) -> None:
+    killed = session(study)
+    first, second = killed.assignments()
+    killed.sweep.started(first)
+    resumed = session(study)
+    assert resumed.assignments() == [first, second]
+    for trial in (first, second):
+        resumed.run(trial)
+    assert [record.state for record in resumed.records] == ["finished"] * 8
+    assert sum(bool(record.copy_of) for record in resumed.records) == 6
+
+
+def test_a_trial_that_reports_its_past_again_records_nothing_twice(study: Study) -> None:
+    killed = session(study)
+    trial = killed.begin()
+    killed.sweep.evaluated(trial, result(2))
+    killed.sweep.close()
+    started = killed.on_disk[trial].started
+
+    resumed = session(study)
+    assert resumed.begin() == trial
+    resumed.sweep.evaluated(trial, result(2))
+    resumed.sweep.evaluated(trial, result(4, final=True))
+    resumed.sweep.ended(trial)
+    assert [evaluation.step for evaluation in resumed.on_disk[trial].evaluations] == [2, 4]
+    assert resumed.on_disk[trial].started == started
+    assert resumed.heard.by_trial[trial] == ["start", 4, "finished"]
+
+
+def test_a_finished_trial_whose_end_was_not_seen_finishes_when_it_reports_again(study: Study) -> None:
+    killed = session(study)
+    trial = killed.begin()
+    killed.sweep.evaluated(trial, result(4, final=True))
+    killed.sweep.close()
+    assert killed.on_disk[trial].state == "running"
+
+    resumed = session(study)
+    assert resumed.begin() == trial
+    resumed.sweep.evaluated(trial, result(4, final=True))
+    resumed.sweep.ended(trial)
+    assert resumed.on_disk[trial].state == "finished"
+
+
+def test_knobs_that_do_not_go_together_fail_with_a_sentence_and_the_sweep_goes_on(study: Study) -> None:
+    """A check that was fed other ranges, or too many combinations, may let them pass."""
+    knobs = {"optim.warmup": Choice((0, 9)), "loss.alpha": Choice((0, 1))}
+    only = session(dataclasses.replace(study, knobs=knobs, search=dataclasses.replace(study.search, trials=12)))
+    for trial in only.assignments():
+        only.run(trial)
+    only.sweep.close()
+    assert len(only.on_disk) == 12
+    impossible = [record for record in only.on_disk.values() if record.knobs["optim.warmup"] == 9]
+    assert impossible
+    for record in only.on_disk.values():
+        assert record.state == ("failed" if record in impossible else "finished")
+    for record in impossible:
+        assert "these knobs do not go together" in record.reason
+        assert "optim.warmup (9) exceeds optim.steps (4)" in record.reason
+        assert "\n" not in record.reason
+        assert only.heard.by_trial[record.trial] == ["start", "failed"]
+
+
+def test_a_trial_that_reached_its_last_step_is_finished_and_any_other_was_stopped(study: Study) -> None:
+    only = session(study)
+    first, second = only.assignments()
+    only.run(first, "stopped")
+    only.run(second, "finished")
+    stopped, finished = (only.sweep.results.records[trial] for trial in (first, second))
+    assert (stopped.state, finished.state) == ("stopped", "finished")
+    assert "step 2" in stopped.reason
+    assert not finished.reason
+
+
+def test_a_failed_trial_has_its_own_reason_and_a_bug_its_traceback_in_a_file(study: Study) -> None:
+    only = session(study)
+    first, second = only.assignments()
+    only.run(first, "failed")
+    only.sweep.started(second)
+    failure = result(0, final=True, failure="KeyError: 'x'", traceback="Traceback\n  ...\nKeyError: 'x'")
+    only.sweep.evaluated(second, failure)
+    only.sweep.ended(second)
+    records = only.on_disk
+    assert records[first].reason == "the training loss became nan"
+    assert [evaluation.step for evaluation in records[first].evaluations] == [2]
+    assert records[second].reason.startswith("KeyError: 'x' (see ")
+    file = Path(records[second].reason.partition("(see ")[2].removesuffix(")"))
+    assert file.read_text().endswith("KeyError: 'x'")
+    assert not records[second].evaluations
+
+
+def test_a_trial_whose_process_was_lost_too_often_fails_and_says_so(study: Study) -> None:
+    only = session(study)
+    trial = only.begin()
+    only.sweep.started(trial)  # on another machine
+    only.sweep.evaluated(trial, result(2))
+    only.sweep.ended(trial, error="given up after 3 tries: the node died")
+    assert only.on_disk[trial].state == "failed"
+    assert only.on_disk[trial].reason == "given up after 3 tries: the node died"
+
+
+def test_an_assignment_carries_the_recipe_the_resources_and_where_the_files_are(study: Study) -> None:
+    study = dataclasses.replace(study, resources=dataclasses.replace(study.resources, workers=2, cpus=3))
+    assignment = session(study).sweep.next_assignment()
+    assert assignment == Assignment(
+        trial="0000",
+        recipe=study.recipe_at(session(study).sweep._search.ask()[0]),
+        folder=f"{study.storage}/tiny/trials/0000",
+        cache=f"{study.storage}/original_embeddings",
+        workers=2,
+        cpus=3,
+        gpus=0,
+    )
+
+
+def test_the_front_is_drawn_at_the_end_and_every_ending_is_shown(study: Study) -> None:
+    only = session(study)
+    for trial in only.assignments():
+        only.run(trial)
+    only.sweep.close()
+    assert {"front.png", "front.html", "front.json"} <= set(only.sweep.folder.names())
+    lines = only.shown.getvalue().splitlines()
+    for record in only.records:
+        assert sum(line.startswith(f"trial {record.trial} finished") for line in lines) == 1
+    assert "8 of 8 trials done" in lines[-1]
