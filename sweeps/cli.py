@@ -1,6 +1,7 @@
 """The `sweep` command: one short function a verb. Nothing heavy is imported before a verb needs it."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,18 @@ class StudyArgument(click.ParamType[str]):
         return [*names, CompletionItem(incomplete, type="file")]
 
 
+class RayAddress(click.ParamType[str]):
+    """Ray itself answers a malformed address with a traceback."""
+
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The address, if it has the form of one."""
+        if not re.fullmatch(r"local|auto|[^\s/]+:\d+", value):
+            self.fail(f"expected local, auto, or HOST:PORT, got {value!r}", param, ctx)
+        return value
+
+
 _study = click.argument("study", type=StudyArgument())
 _settings = click.option(
     "--set",
@@ -40,6 +53,14 @@ _settings = click.option(
     help="Change one value of the study: loss.alpha=0.3, search.trials=8. Setting a knob pins it.",
 )
 _storage = click.option("--storage", metavar="URI", help="Where results go (default: the study's own, else ./runs).")
+
+_address = click.option(
+    "--address",
+    type=RayAddress(),
+    default="local",
+    show_default=True,
+    help="Ray to run on: local, auto, or HOST:PORT.",
+)
 _trials = click.option("--trials", type=click.IntRange(min=1), help="How many trials in all.")
 
 
@@ -98,7 +119,7 @@ def trial(study: str, settings: tuple[str, ...], kind: str) -> None:
 @_settings
 @_trials
 @_storage
-@click.option("--address", default="local", show_default=True, help="Ray to run on: local, auto, or HOST:PORT.")
+@_address
 def launch(study: str, settings: tuple[str, ...], trials: int | None, storage: str | None, address: str) -> None:
     """Run every trial of a study, follow it, and print the front."""
     if trials is not None:
@@ -116,7 +137,7 @@ def launch(study: str, settings: tuple[str, ...], trials: int | None, storage: s
 @_study
 @_storage
 @_trials
-@click.option("--address", default="local", show_default=True, help="Ray to run on: local, auto, or HOST:PORT.")
+@_address
 def resume(study: str, storage: str | None, trials: int | None, address: str) -> None:
     """Go on with an interrupted sweep, or extend a finished one with --trials."""
     from sweeps.launch import resume_study
@@ -145,7 +166,8 @@ def status(study: str, storage: str | None, kind: str) -> None:
 
     _print(status_table(records, stored.objectives))
     if not running and any(record.state in ("pending", "running") for record in records):
-        click.echo(f"Nothing is running now; `sweep resume {study}` goes on with the unfinished trials.")
+        again = f"sweep resume {study}" + (f" --storage {storage}" if storage else "")
+        click.echo(f"Nothing is running now; `{again}` goes on with the unfinished trials.")
 
 
 @main.command()
@@ -246,7 +268,8 @@ def _conclude(outcome: "Outcome") -> None:
         click.echo(f"warning: {outcome.warning}", err=True)
     unfinished = sweep.unfinished()
     if unfinished:
-        click.echo(f"{len(unfinished)} trials are unfinished; `sweep resume {sweep.study.name}` goes on.", err=True)
+        again = f"sweep resume {sweep.study.path} --storage {sweep.study.storage}"
+        click.echo(f"{len(unfinished)} trials are unfinished; `{again}` goes on.", err=True)
     sys.exit(FAILED if outcome.failed or unfinished else 0)
 
 

@@ -1,88 +1,16 @@
 """The sweep between Ray's hooks and its results: trials are ended by hand, everything that outlives them is real."""
 
 import dataclasses
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from sweeps.driver import Sweep
-from sweeps.progress import Display
-from sweeps.results import Evaluation, Results, TrialRecord
 from sweeps.study import Study, load_study
-from sweeps.study.space import Choice
+from sweeps.study.space import Choice, Knob, Uniform
 from tests.sweeps.commands import write_study
+from tests.sweeps.sessions import result, session
 from trainables.worker import Assignment
-
-
-class Heard:
-    """Stands where the MLflow tracker does and keeps what it is told, by trial."""
-
-    def __init__(self) -> None:
-        self.warning = ""
-        self.by_trial: dict[str, list[Any]] = {}
-        self.fronts: list[tuple[list[str], float, int]] = []
-
-    def start_trial(self, record: TrialRecord) -> None:
-        self.by_trial.setdefault(record.trial, []).append("start")
-
-    def evaluate(self, record: TrialRecord, evaluation: Evaluation) -> None:
-        self.by_trial[record.trial].append(evaluation.step)
-
-    def end_trial(self, record: TrialRecord) -> None:
-        self.by_trial[record.trial].append(record.state)
-
-    def update_front(
-        self, front: list[TrialRecord], hypervolume: float, finished: int, files: dict[str, bytes]
-    ) -> None:
-        self.fronts.append(([record.trial for record in front], hypervolume, finished))
-
-
-@dataclasses.dataclass
-class Session:
-    """One process of a sweep: what it runs, and what was heard and shown of it."""
-
-    sweep: Sweep
-    heard: Heard
-    shown: io.StringIO
-
-    @property
-    def on_disk(self) -> dict[str, TrialRecord]:
-        return Results.read(self.sweep.results.uri).records
-
-    @property
-    def records(self) -> list[TrialRecord]:
-        return list(self.sweep.results.records.values())
-
-    def assignments(self) -> list[str]:
-        """Every trial that there is to run, all taken at once."""
-        return [assignment.trial for assignment in iter(self.sweep.next_assignment, None)]
-
-    def begin(self) -> str:
-        """Take the next trial and start it."""
-        assignment = self.sweep.next_assignment()
-        assert assignment is not None
-        self.sweep.started(assignment.trial)
-        return assignment.trial
-
-    def run(self, trial: str, ends_as: str = "finished") -> None:
-        """A trial from its start to its end."""
-        self.sweep.started(trial)
-        self.sweep.evaluated(trial, result(2))
-        if ends_as == "finished":
-            self.sweep.evaluated(trial, result(4, final=True))
-        elif ends_as == "failed":
-            self.sweep.evaluated(trial, result(2, final=True, failure="the training loss became nan"))
-        self.sweep.ended(trial)
-
-
-def result(step: int, final: bool = False, failure: str = "", traceback: str = "") -> dict[str, Any]:
-    """What a trial hands to Ray."""
-    metrics = {"clean": 0.9 - step / 100, "pgd": step / 10, "worst": step / 10, "loss": 0.5}
-    plain = {"step": step, "metrics": metrics, "seconds": step / 2, "final": final}
-    return {**plain, "device": "cpu", "failure": failure, "traceback": traceback}
 
 
 @pytest.fixture
@@ -90,16 +18,6 @@ def study(tmp_path: Path) -> Study:
     """Eight questions at random to only two recipes."""
     written = write_study(tmp_path)
     return load_study(str(written), ["search={sampler: random, trials: 8}", f"storage={tmp_path}/runs"])
-
-
-def session(study: Study, total: int | None = None) -> Session:
-    """A process that launches the study, or goes on with it where it has results."""
-    uri = f"{study.storage}/{study.name}/results.parquet"
-    results = Results.read(uri) if Path(uri).exists() else Results(uri)
-    heard, shown = Heard(), io.StringIO()
-    total = study.num_trials() if total is None else total
-    display = Display(study.name, total, study.objectives, study.feasible, Console(file=shown, width=200))
-    return Session(Sweep(study, results, total, heard, display), heard, shown)  # type: ignore[arg-type]  # as it says
 
 
 @pytest.mark.parametrize("ends_as", ["finished", "stopped", "failed"])
@@ -187,21 +105,22 @@ def test_after_a_restart_unfinished_trials_come_first_under_their_own_names(stud
     assert resumed.assignments() == ["0004", "0005", "0006", "0007"]
 
 
-def test_a_resumed_sweep_asks_what_an_undisturbed_one_would_have_asked(study: Study, tmp_path: Path) -> None:
-    study = dataclasses.replace(study, search=dataclasses.replace(study.search, sampler="tpe", trials=10))
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_a_sweep_killed_in_every_trial_asks_what_an_undisturbed_one_asks(
+    study: Study, sampler: Any, tmp_path: Path
+) -> None:
+    search = dataclasses.replace(study.search, sampler=sampler, trials=7)
+    study = dataclasses.replace(study, search=search, knobs={"loss.alpha": Uniform((0, 1))})
     undisturbed = session(dataclasses.replace(study, storage=str(tmp_path / "undisturbed")))
-    for _ in range(10):
-        assignment = undisturbed.sweep.next_assignment()
-        if assignment is not None:
-            undisturbed.run(assignment.trial)
-    while (assignment := session(study).sweep.next_assignment()) is not None:
+    for _ in range(7):
+        undisturbed.run(undisturbed.begin())
+    for _ in range(7):
+        killed = session(study)
+        trial = killed.begin()
         resumed = session(study)
-        trial = resumed.begin()
-        resumed = session(study)  # killed while it runs
+        assert resumed.begin() == trial
         resumed.run(trial)
-    resumed.sweep.close()
-    asked = [(record.trial, record.knobs, record.copy_of) for record in undisturbed.records]
-    assert asked == [(record.trial, record.knobs, record.copy_of) for record in session(study).records][: len(asked)]
+    assert [record.knobs for record in resumed.records] == [record.knobs for record in undisturbed.records]
 
 
 def test_duplicates_of_an_unfinished_trial_wait_for_it_across_a_restart(study: Study) -> None:
@@ -249,7 +168,7 @@ def test_a_finished_trial_whose_end_was_not_seen_finishes_when_it_reports_again(
 
 def test_knobs_that_do_not_go_together_fail_with_a_sentence_and_the_sweep_goes_on(study: Study) -> None:
     """A check that was fed other ranges, or too many combinations, may let them pass."""
-    knobs = {"optim.warmup": Choice((0, 9)), "loss.alpha": Choice((0, 1))}
+    knobs: dict[str, Knob] = {"optim.warmup": Choice((0, 9)), "loss.alpha": Choice((0, 1))}
     only = session(dataclasses.replace(study, knobs=knobs, search=dataclasses.replace(study.search, trials=12)))
     for trial in only.assignments():
         only.run(trial)
