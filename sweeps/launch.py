@@ -37,7 +37,9 @@ _TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_ST
 
 
 def launch_study(study: Study, address: str = "local") -> "Outcome":
-    """Run every trial of a study that has no results yet. Raises RequestError."""
+    """Run every trial of a study that has no results yet. Raises RequestError, or ModelError before anything starts."""
+    if address == "local" and study.recipe.model.needs_download():
+        study.recipe.model.load()  # once, here: where a hub does not answer, no trial could start
     folder = Folder(study.storage).at(study.name)
     with locked(folder, study.name):
         if RESULTS in folder.names():

@@ -3,6 +3,7 @@
 The next hop is ``robustcore.finetune.finetune``.
 """
 
+import json
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from trainables.checkpoints import Checkpoint, Report, load_checkpoint, save_checkpoint
 from trainables.resources import threads
+
+_NOTE = "failure.json"
 
 
 @dataclass(frozen=True)
@@ -57,25 +60,43 @@ def results(assignment: Assignment, process: Process) -> Iterator[dict[str, Any]
     A crash is left to mean a lost machine, which Ray answers with another try.
     """
     torch.set_num_threads(threads(assignment.cpus))
-    device = str(process.device)
-    last: dict[str, Any] = {"step": 0, "metrics": {}, "seconds": 0.0, "final": False}
+    last: dict[str, Any] = {"step": 0, "metrics": {}, "seconds": 0.0, "final": False, "device": str(process.device)}
     try:
+        _raise_noted_failure(assignment)
         for report in reports(assignment, process):
-            last = asdict(report)
-            yield last | {"device": device, "failure": "", "traceback": ""}
-    except (InputError, NonFiniteLoss) as error:
-        yield last | {"device": device, "failure": str(error), "traceback": "", "final": True}
-    except torch.OutOfMemoryError as error:
-        sentence = f"out of GPU memory; try a smaller data.batch_size or a larger optim.accumulate ({error})"
-        yield last | {"device": device, "failure": sentence, "traceback": "", "final": True}
-    except Exception as error:  # a bug ends this trial and shows itself; the sweep goes on
-        sentence = f"{type(error).__name__}: {error}".splitlines()[0]
-        yield last | {
-            "device": device,
-            "failure": sentence,
-            "traceback": traceback.format_exc(),
-            "final": True,
-        }
+            last |= asdict(report)
+            yield last | {"failure": "", "traceback": ""}
+    except Exception as error:
+        failure, trace = _described(error)
+        if process.world_size > 1 and not isinstance(error, NonFiniteLoss | _NotedFailure):
+            # The other workers wait for this one in a sum: only a crash sets them free. Ray Train starts the group
+            # anew, and there all of them find this note. (A loss is the same number on every worker.)
+            Folder(assignment.folder).write(_NOTE, json.dumps([failure, trace]).encode())
+            raise
+        yield last | {"failure": failure, "traceback": trace, "final": True}
+
+
+class _NotedFailure(Exception):
+    """What an earlier life of this trial failed of."""
+
+
+def _raise_noted_failure(assignment: Assignment) -> None:
+    folder = Folder(assignment.folder)
+    if _NOTE in folder.names():
+        raise _NotedFailure(*json.loads(folder.read(_NOTE)))
+
+
+def _described(error: Exception) -> tuple[str, str]:
+    """One sentence, and the traceback where the error is a bug of ours."""
+    match error:
+        case _NotedFailure():
+            return error.args[0], error.args[1]
+        case InputError() | NonFiniteLoss():
+            return str(error), ""
+        case torch.OutOfMemoryError():
+            return f"out of GPU memory; try a smaller data.batch_size or a larger optim.accumulate ({error})", ""
+        case _:
+            return f"{type(error).__name__}: {error}".splitlines()[0], "".join(traceback.format_exception(error))
 
 
 def in_place(assignment: Assignment) -> Iterator[dict[str, Any]]:

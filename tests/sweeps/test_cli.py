@@ -5,14 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from jsonschema import Draft202012Validator
 
 from sweeps.cli import main
 from sweeps.source import shipped_studies
@@ -271,45 +268,3 @@ def test_a_trial_that_diverges_has_failed_and_the_request_was_right(tmp_path: Pa
     (line,) = result.stderr.splitlines()
     assert "the training loss became" in line
     assert "smaller optim.lr" in line
-
-
-@pytest.fixture(scope="module")
-def validator() -> Draft202012Validator:
-    schema = json.loads(sweep("schema").stdout)
-    Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema)
-
-
-def renamed(study: dict[str, Any]) -> None:
-    study["recipe"]["loss"]["alfa"] = study["recipe"]["loss"].pop("alpha")
-
-
-def without_objectives(study: dict[str, Any]) -> None:
-    del study["objectives"]
-
-
-def without_a_kind(study: dict[str, Any]) -> None:
-    del study["recipe"]["attack"]["kind"]
-
-
-def of_no_number(study: dict[str, Any]) -> None:
-    study["recipe"]["optim"]["lr"] = "fast"
-
-
-def with_negative_trials(study: dict[str, Any]) -> None:
-    study["search"]["trials"] = -1
-
-
-MISTAKES = [renamed, without_objectives, without_a_kind, of_no_number, with_negative_trials]
-
-
-@pytest.mark.parametrize("study", shipped_studies())
-def test_shipped_studies_satisfy_the_schema(study: str, validator: Draft202012Validator) -> None:
-    validator.validate(yaml.safe_load(load_study(study).text))
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_the_schema_finds_a_mistake(mistake: Callable[[dict[str, Any]], None], validator: Draft202012Validator) -> None:
-    study = yaml.safe_load(load_study("alpha_study").text)
-    mistake(study)
-    assert not validator.is_valid(study)

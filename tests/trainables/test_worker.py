@@ -1,0 +1,62 @@
+"""What a training process reports, and how it fails: with a sentence alone, with a note where others wait for it."""
+
+from dataclasses import replace
+
+import pytest
+
+from robustcore.errors import InputError
+from robustcore.process import Process
+from tests.support import recipe_plain, write_digits
+from trainables import worker
+from trainables.worker import Assignment, results
+
+
+@pytest.fixture
+def assignment(tmp_path):
+    plain = recipe_plain(write_digits(tmp_path / "digits.parquet", train=32, test=16))
+    return Assignment("0000", plain, str(tmp_path / "trial"), str(tmp_path / "cache"))
+
+
+def test_a_trial_reports_each_evaluation_and_says_which_is_the_last(assignment):
+    found = list(results(assignment, Process()))
+    assert [result["final"] for result in found] == [False] * (len(found) - 1) + [True]
+    assert all(result["failure"] == "" for result in found)
+
+
+def test_a_finished_trial_reports_its_past_again_and_trains_no_more(assignment, monkeypatch):
+    first = list(results(assignment, Process()))
+    monkeypatch.setattr(worker, "finetune", None)
+    assert list(results(assignment, Process())) == first
+
+
+def test_missing_data_are_a_sentence_without_a_traceback(assignment):
+    missing = {"kind": "parquet", "path": "nowhere.parquet"}
+    lost = replace(assignment, recipe={**assignment.recipe, "data": {**assignment.recipe["data"], "train": missing}})
+    (result,) = results(lost, Process())
+    assert "nowhere.parquet" in result["failure"]
+    assert result["traceback"] == ""
+    assert result["final"]
+
+
+def test_a_bug_shows_its_traceback(assignment, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(worker, "finetune", broken)
+    (result,) = results(assignment, Process())
+    assert result["failure"] == "RuntimeError: a bug"
+    assert "in broken" in result["traceback"]
+
+
+def test_one_of_several_workers_crashes_and_leaves_a_note_that_all_of_them_report(assignment, monkeypatch):
+    def corrupt(*arguments):
+        raise InputError("images.parquet, row 7: cannot decode the image")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "finetune", corrupt)
+        with pytest.raises(InputError):
+            list(results(assignment, Process(rank=1, world_size=2)))
+    for rank in (0, 1):
+        (result,) = results(assignment, Process(rank=rank, world_size=2))
+        assert result["failure"] == "images.parquet, row 7: cannot decode the image"
+        assert result["final"]
