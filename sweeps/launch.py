@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,6 @@ def launch_study(study: Study, address: str = "local") -> "Outcome":
                 f"the study '{study.name}' already has results in {folder.uri}; `sweep resume` continues it, another "
                 "--storage starts it anew"
             )
-        folder.write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         return _run(study, Results(folder.at(RESULTS).uri), study.num_trials(), address)
 
 
@@ -75,7 +75,6 @@ def resume_study(folder: Folder, trials: int | None, address: str = "local") -> 
                 f"the study '{study.name}' already has {len(results.records)} trials, expected more in --trials, "
                 f"got {total}"
             )
-        folder.write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         return _run(study, results, total, address)
 
 
@@ -98,6 +97,7 @@ def _run(study: Study, results: Results, total: int, address: str) -> Outcome:
 
     with _ray(address):
         at_once = _at_once(study)
+        Folder(study.storage).at(study.name).write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         uri, artifacts = _mlflow(study)
         tracker = Tracker(uri, study.name, _spool(study), artifacts)
         plain = study.plain
@@ -161,10 +161,6 @@ def _at_once(study: Study) -> int:
 @contextmanager
 def _ray(address: str) -> Iterator[None]:
     """A connection to Ray: a fresh one on the loopback for ``local``, else the cluster at the address."""
-    if address.startswith(("http://", "https://", "ray://")):
-        raise RequestError(
-            f"cannot launch at '{address}': expected local, auto or the HOST:PORT of a cluster this machine belongs to"
-        )
     for name, value in (_QUIET | (_LOOPBACK if address == "local" else {})).items():
         os.environ.setdefault(name, value)
     import ray
@@ -174,23 +170,30 @@ def _ray(address: str) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": environment}
     if address == "local":
         node = this_machine()
-        ray.init(
-            address="local",
-            num_cpus=int(node.cpus),
-            num_gpus=int(node.gpus),
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
+        local = {"num_cpus": int(node.cpus), "num_gpus": int(node.gpus), "_node_ip_address": "127.0.0.1"}
+        ray.init(address="local", include_dashboard=False, **local, **quiet)
     else:
+        _knock(address)
         try:
             ray.init(address=address, **quiet)
-        except ConnectionError as error:
-            raise RequestError(f"no Ray cluster answers at '{address}' ({error})") from None
+        except (ConnectionError, RuntimeError) as error:  # nobody there; another version of Ray or Python
+            raise RequestError(
+                f"no Ray cluster to join at '{address}' ({' '.join(str(error).split())[:300]})"
+            ) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself goes on trying for minutes where nobody listens."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise RequestError(f"nobody listens at '{address}' ({error.strerror or error})") from None
 
 
 def _mlflow(study: Study) -> tuple[str, str | None]:

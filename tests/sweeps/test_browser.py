@@ -13,6 +13,7 @@ from tests.sweeps.trials import study
 OBJECTIVES = {"clean": "max", "pgd": "max"}
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--virtual-time-budget=20000", "--dump-dom"]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
@@ -21,8 +22,7 @@ def test_the_page_draws_its_plot_and_lists_the_front_without_a_network(tmp_path)
     members = front(records, OBJECTIVES)
     (tmp_path / "front.html").write_text(page(records, members, OBJECTIVES, "a <b>study</b>"))
     shown = subprocess.run(
-        [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
-        + [(tmp_path / "front.html").as_uri()],
+        [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "front.html").as_uri()],
         capture_output=True,
         text=True,
         timeout=240,

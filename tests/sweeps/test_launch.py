@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from robustcore.finetune import finetune
 from robustcore.recipe import recipe_from
 from tests.sweeps.commands import STUDY, start, status, sweep, write_study
+from tests.sweeps.sockets import listening
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
 
@@ -183,6 +184,9 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
     killed = start("launch", study, "--storage", storage, "--set", "resources.at_once=1", log=log)
     second = storage / "tiny" / "trials" / "0001" / "checkpoints" / "step-00000010.json"
     wait_for(second.exists, killed, log)
+    addresses = listening(killed.pid)
+    assert addresses, "Ray listens somewhere"
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "only this machine may reach a local sweep"
     killed.kill()
     killed.wait()
     before = status(study, storage)
