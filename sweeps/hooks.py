@@ -67,12 +67,12 @@ class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types ar
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """At its own end, or stopped by the scheduler."""
-        free(_name(trial))
+        free(trial.config["assignment"]["folder"])
         self._sweep.ended(_name(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its process died once too often."""
-        free(_name(trial))
+        free(trial.config["assignment"]["folder"])
         reason = " ".join(str(trial.get_error() or "its process was lost").split())[:300]
         self._sweep.ended(_name(trial), error=f"given up after {trial.num_failures} tries: {reason}")
 

@@ -8,6 +8,7 @@ of Ray Train, which is why the package is held to one minor release.
 
 import contextlib
 import json
+from typing import Any
 
 import ray
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
@@ -16,30 +17,38 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
 
 class NoteHoldings(WorkerGroupCallback):  # type: ignore[misc]  # Ray's types are Any here
-    """Given to a Ray Train run: notes what it holds under the trial's name."""
+    """Given to a Ray Train run: notes what it holds under the trial's folder, which is its name in the cluster."""
 
-    def __init__(self, trial: str) -> None:
-        self._trial = trial
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        """Called before a placement group is asked for. A run that sees its group freed would ask for another."""
+        if _internal_kv_get(_key("ended", self._folder)):
+            raise RuntimeError("the sweep has ended this trial")
 
     def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
-        """Called on the driver when the workers are up, also after every restart."""
+        """Called when the workers are up, also after every restart."""
         group = worker_group.get_worker_group_state().placement_group_handle.placement_group
         holdings = {"placement_group": group.id.hex(), "run": worker_group._train_run_context.run_id}
-        _internal_kv_put(_key(self._trial), json.dumps(holdings).encode(), overwrite=True)
+        _internal_kv_put(_key("holdings", self._folder), json.dumps(holdings).encode(), overwrite=True)
+        if _internal_kv_get(_key("ended", self._folder)):
+            free(self._folder)
 
 
-def free(trial: str) -> None:
-    """Free what the ended trial still holds; harmless where it holds nothing."""
+def free(folder: str) -> None:
+    """Free what the ended trial still holds, and let it take nothing more; harmless where it holds nothing."""
     from ray._raylet import PlacementGroupID
     from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
         get_or_create_autoscaling_coordinator,
     )
     from ray.util.placement_group import PlacementGroup
 
-    noted = _internal_kv_get(_key(trial))
+    noted = _internal_kv_get(_key("holdings", folder))
     if not noted:
         return
-    _internal_kv_del(_key(trial))
+    _internal_kv_put(_key("ended", folder), b"1", overwrite=True)
+    _internal_kv_del(_key("holdings", folder))
     holdings = json.loads(noted)
     ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(holdings["placement_group"])))
     # The demand lapses by itself after three minutes; a coordinator that does not answer must not hold up the sweep.
@@ -48,5 +57,6 @@ def free(trial: str) -> None:
         ray.get(coordinator.cancel_request.remote(requester_id=f"train-{holdings['run']}"), timeout=5)
 
 
-def _key(trial: str) -> bytes:
-    return f"sweep-holdings:{trial}".encode()
+def _key(kind: str, folder: str) -> bytes:
+    """Unlike any other sweep's on the cluster: the job is this driver's, and so are its actors."""
+    return f"sweep-{kind}:{ray.get_runtime_context().get_job_id()}:{folder}".encode()

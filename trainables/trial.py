@@ -66,7 +66,7 @@ def drive_train_run(config: dict[str, Any]) -> None:
         run_config=ray.train.RunConfig(
             name=assignment.trial,
             storage_path=assignment.folder,
-            callbacks=[TuneReportCallback(), NoteHoldings(assignment.trial)],
+            callbacks=[TuneReportCallback(), NoteHoldings(assignment.folder)],
             failure_config=ray.train.FailureConfig(max_failures=_RETRIES),
         ),
     ).fit()

@@ -112,13 +112,13 @@ def front_json(front: Records) -> str:
 
 def picture(records: Records, front: Records, objectives: Objectives, title: str) -> bytes:
     """The front among all trials, as PNG; ``title`` is the study's name."""
-    from sweeps.report.picture import draw
+    from sweeps.report.png import draw
 
     return draw(records, front, objectives, title)
 
 
 def page(records: Records, front: Records, objectives: Objectives, title: str) -> str:
     """The front as one interactive HTML file that needs no network; ``title`` is the study's name."""
-    from sweeps.report.page import render
+    from sweeps.report.html import render
 
     return render(records, front, objectives, title)

@@ -4,10 +4,10 @@ import pytest
 
 from tests.sweeps.commands import STUDY, status, sweep, write_study
 
-# The second and third trial are hopeless, so the scheduler stops them; the fourth needs what they held.
+# The second trial is hopeless, so the scheduler stops it; the third needs what it held.
 STOPPING = (
-    STUDY.replace("loss.alpha: {choice: [0, 1]}", "optim.lr: {choice: [1e-3, 0.5, 0.7, 2e-3]}")
-    .replace("sampler: grid, trials: 2", "sampler: grid, trials: 4, seed: 3")
+    STUDY.replace("loss.alpha: {choice: [0, 1]}", "optim.lr: {choice: [1e-3, 0.5, 2e-3]}")
+    .replace("sampler: grid, trials: 2", "sampler: grid, trials: 3, seed: 4")
     .replace("resources: {cpus: 1}", "resources: {workers: 2, cpus: 1}\nstop_early: {after: 2, keep: 0.3}")
 )
 
@@ -21,11 +21,7 @@ def two_workers(tmp_path_factory):
 
 
 def test_stopped_trials_free_their_workers_for_the_next(two_workers):
-    states = [trial["state"] for trial in two_workers]
-    assert len(states) == 4
-    assert set(states) <= {"finished", "stopped"}
-    assert "finished" in states
-    assert "stopped" in states
+    assert [trial["state"] for trial in two_workers] == ["finished", "stopped", "finished"]
 
 
 def test_a_stopped_trial_says_when_and_has_the_metrics_of_that_step(two_workers):
