@@ -73,7 +73,7 @@ class Display:
             return
         if self._said is None:
             self._said = {r.trial: (r.state, r.step) for r in records if r.state in ENDED}
-            if self._said:  # by an earlier session: that it is there is worth a line, all of it is not
+            if self._said:  # by an earlier process: that it is there is worth a line, all of it is not
                 self._line(self._summary())
         for record in records:
             self._say(record, self._said)
@@ -153,9 +153,9 @@ def _steps(record: TrialRecord) -> str:
 
 
 class Pace:
-    """How fast the trials of this session end, and so how long the rest will take.
+    """How fast the trials of this process end, and so how long the rest will take.
 
-    What an earlier session did teaches nothing: it may have run on other machines.
+    What an earlier process did teaches nothing: it may have run on other machines.
     """
 
     def __init__(self, total: int, clock: Callable[[], float]) -> None:
@@ -178,11 +178,11 @@ class Pace:
         self._done = sum(state in ENDED for state in states.values())
 
     def elapsed(self) -> float:
-        """Seconds of this session."""
+        """Seconds of this process."""
         return self.clock() - self.start
 
     def left(self) -> float | None:
-        """Seconds, or None as long as no trial of this session has ended or nothing is left to do."""
+        """Seconds, or None as long as no trial of this process has ended or nothing is left to do."""
         todo = self.total - self._done
         if not self._durations or todo <= 0:
             return None
