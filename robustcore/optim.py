@@ -1,6 +1,7 @@
-"""AdamW under linear warm-up and a cosine, as FARE and the loss-function study have it; the rate follows the step."""
+"""AdamW or SGD under linear warm-up and a cosine, as FARE and the loss-function study have it; the rate follows the step."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -21,9 +22,11 @@ class Optim:
     steps: Count
     warmup: Count = 0
     weight_decay: NonNegative = 1e-4
-    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)  # of adamw
+    momentum: Beta = 0.9  # of sgd
     schedule: Literal["cosine", "constant"] = "cosine"
     accumulate: PositiveCount = 1  # each batch in this many parts: the same numbers in less memory
+    kind: Literal["adamw", "sgd"] = "adamw"
 
     def rate(self, step: int) -> float:
         """The learning rate of step 0, 1, ... steps - 1."""
@@ -33,15 +36,16 @@ class Optim:
             return self.lr
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)))
 
-    def optimizer(self, module: nn.Module) -> torch.optim.AdamW:
-        """AdamW over every parameter of ``module`` that has gradients."""
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(trained, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Over ``parameters``, at the rate ``lr``; the loop sets the rate of each step."""
+        if self.kind == "sgd":
+            return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """The optimizer's state by ``parameter name/entry``."""
-    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in parameters.items()}
     return {
         f"{names[parameter]}/{entry}": value
         for parameter, state in optimizer.state.items()
@@ -49,9 +53,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> di
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], tensors: dict[str, Tensor]
+) -> None:
     """The inverse of ``optimizer_tensors``."""
-    parameters = dict(module.named_parameters())
     for key, value in tensors.items():
         name, entry = key.rsplit("/", 1)
         parameter = parameters[name]

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -16,12 +17,16 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
 
 @contextmanager
 def without_weight_gradients(module: nn.Module) -> Iterator[None]:
-    """While an attack runs, only pixels have gradients: it halves the matrix products of a backward pass."""
+    """While an attack runs, only pixels have gradients: it halves the matrix products of a backward pass.
+
+    Weights that are computed (LoRA's) are built once, at the first forward pass, not in each of them.
+    """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        yield
+        with parametrize.cached():
+            yield
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)

@@ -1,5 +1,6 @@
 """One training process among several: its rank, its device, and the sums it shares with the others."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import gettempdir
@@ -22,6 +23,14 @@ class Process:
     def wrap(self, module: nn.Module) -> nn.Module:
         """``module`` with gradients averaged over all processes."""
         return module if self.world_size == 1 else DistributedDataParallel(module)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """For parameters outside ``wrap``: the mean over all processes, in place."""
+        if self.world_size > 1:
+            for parameter in parameters:
+                assert parameter.grad is not None, "every process trains the same parameters"
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.world_size
 
     def total(self, values: Tensor) -> Tensor:
         """The sum of ``values`` over all processes, in float64, on the CPU."""

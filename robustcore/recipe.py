@@ -2,27 +2,35 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from robustcore.attacks import Attack
-from robustcore.data import Data
+from robustcore.data import Data, FewShot, ImageSet
 from robustcore.errors import InputError
-from robustcore.evaluation import Evaluation
+from robustcore.evaluation import WATCH, Evaluation
 from robustcore.losses import Loss
 from robustcore.models import Model
 from robustcore.optim import Optim
-from robustcore.types import STRICT, Count, PositiveCount
+from robustcore.text_stage import ANGLES, TextStage
+from robustcore.types import STRICT, Climb, Count, PositiveCount
 
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingData:
-    """The images to train on; ``batch_size`` counts all workers together."""
+    """The images to train on; ``batch_size`` counts all workers together. ``shots`` takes so many of each class."""
 
     train: Data
     batch_size: PositiveCount = 128
+    shots: Literal[1, 2, 4, 8, 16] | None = None
+
+    def open(self, seed: int) -> ImageSet:
+        """The training images; the few shots are drawn by ``seed``. Raises DataError."""
+        images = self.train.open()
+        return images if self.shots is None else FewShot(images, self.shots, seed)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -35,25 +43,69 @@ class Recipe:
     attack: Attack
     optim: Optim
     evaluation: Evaluation
+    text: TextStage | None = None
     seed: Count = 0
     precision: Literal["fp32", "bf16"] = "fp32"
 
     @model_validator(mode="after")
-    def _attack_can_move(self) -> "Recipe":
-        if self.loss.flat_at_start and not self.attack.random_start:
-            raise InputError(
-                f"the loss '{self.loss.kind}' has no gradient at the clean image, so the attack '{self.attack.kind}' "
+    def _parts_fit(self) -> "Recipe":
+        for message, key in self._misfits():
+            raise InputError(message, key)
+        return self
+
+    def _misfits(self) -> Iterator[tuple[str, str]]:
+        if self._climbs_nothing():
+            what = f"the loss '{self.loss.kind}'" if self.climb == "robust" else "the distance of embeddings"
+            yield (
+                f"{what} has no gradient at the clean image, so the attack '{self.attack.kind}' "
                 "would never move; expected one with a random start (pgd with random_start: true)",
                 "attack",
             )
-        return self
-
-    @model_validator(mode="after")
-    def _schedule_fits(self) -> "Recipe":
         if self.optim.warmup > self.optim.steps:
-            message = f"optim.warmup ({self.optim.warmup}) exceeds optim.steps ({self.optim.steps})"
-            raise InputError(message, "optim.warmup")
-        return self
+            yield f"optim.warmup ({self.optim.warmup}) exceeds optim.steps ({self.optim.steps})", "optim.warmup"
+        if self.model.kind == "simclr":
+            yield from self._misfits_of_simclr()
+        elif self.text is not None and self.trains_text:
+            message = "the text stage fixes the text tower, expected 'vision' or no text stage, got 'both'"
+            yield message, "model.lora.towers"
+
+    def _climbs_nothing(self) -> bool:
+        flat = self.loss.flat_at_start if self.climb == "robust" else self.climb == "embedding"
+        return flat and not self.attack.random_start
+
+    def _misfits_of_simclr(self) -> Iterator[tuple[str, str]]:
+        assert self.model.kind == "simclr"
+        if self.loss.prompts:
+            message = f"'{self.loss.kind}' compares images with texts, which a SimCLR encoder has none of"
+            yield f"{message}; expected fare or sim_clip", "loss.kind"
+        if self.text is not None:
+            yield "a SimCLR encoder has no text tower to tune; expected no text stage", "text"
+        if self.model.batch_norm == "batch" and self.model.lora is not None:
+            yield "LoRA keeps BatchNorm as it is, expected 'frozen', got 'batch'", "model.batch_norm"
+        if self.model.batch_norm == "batch" and self.optim.accumulate > 1:
+            message = "statistics of the batch are not those of its parts; expected 1 with model.batch_norm: batch"
+            yield f"{message}, got {self.optim.accumulate}", "optim.accumulate"
+
+    @property
+    def climb(self) -> Climb:
+        """What the attacker climbs in training."""
+        return self.attack.climb or self.loss.climb
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether the text tower is trained along with the image tower, through LoRA."""
+        return self.model.kind == "clip" and self.model.lora is not None and self.model.lora.towers == "both"
+
+    @property
+    def is_single_step(self) -> bool:
+        """Whether training takes one gradient an image: then evaluations watch for catastrophic overfitting."""
+        return self.attack.gradients == 1 and self.attack.kind != "universal"
+
+    def metrics(self) -> tuple[str, ...]:
+        """The names of everything that a trial reports."""
+        stalls = ("zero_gradient",) if self.attack.gradients else ()
+        angles = ANGLES if self.text is not None else ()
+        return (*self.evaluation.metrics(), *stalls, *angles, *(WATCH if self.is_single_step else ()))
 
     def as_json(self) -> dict[str, Any]:
         """Plain values that ``recipe_from`` reads back."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import BeforeValidator, ConfigDict, ValidationInfo
@@ -14,6 +14,9 @@ Logits = Tensor  # (B, C)
 Labels = Tensor  # (B,), int64
 PerImage = Tensor  # (B,)
 LossAt = Callable[[Images], PerImage]  # how bad is it at these pixels?
+
+# What an attacker climbs. ``robust``: the R of the loss that trains; the others need no loss. See losses/climbs.py.
+Climb = Literal["robust", "cross_entropy", "dlr", "targeted_dlr", "embedding"]
 
 # Components are their own configuration: an unknown key is an error, a value never changes.
 STRICT = ConfigDict(extra="forbid", validate_default=True)

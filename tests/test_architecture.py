@@ -24,7 +24,7 @@ MAY_IMPORT = {
 }
 
 # Inside robustcore: what each part may import besides itself and the vocabulary, which imports itself alone.
-VOCABULARY = {"errors", "noise", "precision", "process", "storage", "types"}
+VOCABULARY = {"errors", "noise", "once", "precision", "process", "stalls", "storage", "types"}
 ORDER = {
     "attacks": set[str](),
     "losses": set[str](),
@@ -32,9 +32,13 @@ ORDER = {
     "optim": set[str](),
     "models": {"data"},
     "evaluation": {"attacks", "data", "losses", "models"},
-    "recipe": {"attacks", "data", "evaluation", "losses", "models", "optim"},
-    "finetune": {"data", "evaluation", "losses", "models", "optim", "recipe"},
-    "pretrain": {"attacks", "data", "evaluation", "models"},
+    "text_stage": {"losses", "models", "optim"},
+    "recipe": {"attacks", "data", "evaluation", "losses", "models", "optim", "text_stage"},
+    "trainee": {"models", "recipe", "text_stage"},
+    "prepared": {"data", "evaluation", "losses", "models", "recipe", "text_stage", "trainee"},
+    "descent": {"attacks", "data", "losses", "models", "optim", "prepared", "recipe"},
+    "finetune": {"descent", "evaluation", "prepared", "recipe"},
+    "pretrain": {"attacks", "data", "evaluation", "losses", "models"},
 }
 
 

@@ -1,17 +1,23 @@
 """Attacks climb a per-image function of the pixels; they know nothing of models, labels or losses.
 
-Adding one is a file and a word in ``Attack``: its dataclass is its configuration, ``kind`` is its name in YAML.
+Adding one is a file and a word in ``Attack``: its dataclass is its configuration, ``kind`` is its name in YAML. Each
+says how many ``gradients`` it takes for an image, whether it has a ``random_start``, and whether it is
+``training_only``: it leaves its ball, or its result depends on the batch, so that nothing is measured with it.
 """
 
 from typing import Annotated
 
 from pydantic import Field
 
+from robustcore.attacks.apgd import APGD
 from robustcore.attacks.balls import L2, Ball, Linf
 from robustcore.attacks.clean import Clean
 from robustcore.attacks.fgsm import FGSM
+from robustcore.attacks.n_fgsm import NFGSM
 from robustcore.attacks.pgd import PGD
+from robustcore.attacks.rs_fgsm import RSFGSM
+from robustcore.attacks.universal import Universal
 
-Attack = Annotated[Clean | FGSM | PGD, Field(discriminator="kind")]
+Attack = Annotated[Clean | FGSM | RSFGSM | NFGSM | PGD | APGD | Universal, Field(discriminator="kind")]
 
-__all__ = ["FGSM", "L2", "PGD", "Attack", "Ball", "Clean", "Linf"]
+__all__ = ["APGD", "FGSM", "L2", "NFGSM", "PGD", "RSFGSM", "Attack", "Ball", "Clean", "Linf", "Universal"]

@@ -12,6 +12,7 @@ from robustcore.noise import Noise
 from robustcore.types import STRICT, Images, NonNegative
 
 _TINY = 1e-12
+_SMALLEST = torch.finfo(torch.float32).tiny
 
 
 def _within_pixel_range(eps: float) -> float:
@@ -36,6 +37,10 @@ class Linf:
         """The direction of norm 1 that climbs fastest: the gradient's sign."""
         return gradient.sign()
 
+    def shorten(self, offset: Tensor) -> Tensor:
+        """The nearest offset in the ball around zero; the box is left out of it."""
+        return offset.clamp(-self.eps, self.eps)
+
     def project(self, perturbed: Images, images: Images) -> Images:
         """The nearest point of ball and box."""
         return torch.clamp(perturbed, images - self.eps, images + self.eps).clamp(0, 1)
@@ -56,14 +61,18 @@ class L2:
         return (images + direction * radius.reshape(-1, 1, 1, 1)).clamp(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The direction of norm 1 that climbs fastest: the gradient, normalised."""
+        """The direction of norm 1 that climbs fastest: the gradient, normalised, however small it is."""
+        largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+        gradient = gradient / largest.clamp_min(_SMALLEST)  # or its squares underflow
         return gradient / _norm(gradient).clamp_min(_TINY)
+
+    def shorten(self, offset: Tensor) -> Tensor:
+        """The nearest offset in the ball around zero; the box is left out of it."""
+        return offset * (self.eps / _norm(offset).clamp_min(_TINY)).clamp_max(1)
 
     def project(self, perturbed: Images, images: Images) -> Images:
         """Scaled back into the ball, then clamped to the box, which only brings it nearer to ``images``."""
-        offset = perturbed - images
-        shrink = (self.eps / _norm(offset).clamp_min(_TINY)).clamp_max(1)
-        return (images + offset * shrink).clamp(0, 1)
+        return (images + self.shorten(perturbed - images)).clamp(0, 1)
 
 
 Ball = Annotated[Linf | L2, Field(discriminator="kind")]

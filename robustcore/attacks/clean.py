@@ -14,8 +14,10 @@ class Clean:
 
     kind: Literal["clean"] = "clean"
 
+    climb = None
     gradients = 0
     random_start = False
+    training_only = False
 
     def __call__(self, loss_at: LossAt, images: Images, noise: Noise) -> Images:
         """``images``, unchanged."""

@@ -22,8 +22,10 @@ class Best:
         self.images = images.detach()
         self.loss = torch.full((len(images),), -torch.inf, device=images.device)
 
-    def keep(self, perturbed: Images, loss: PerImage) -> None:
-        """Take over each image whose loss is higher here."""
+    def keep(self, perturbed: Images, loss: PerImage) -> Tensor:
+        """Take over each image whose loss is higher here; which ones, bool (B, 1, 1, 1)."""
         better = loss > self.loss
         self.loss = torch.where(better, loss, self.loss)
-        self.images = torch.where(better.reshape(-1, 1, 1, 1), perturbed.detach(), self.images)
+        better = better.reshape(-1, 1, 1, 1)
+        self.images = torch.where(better, perturbed.detach(), self.images)
+        return better

@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 from robustcore.attacks.balls import Ball
 from robustcore.attacks.climb import slope
 from robustcore.noise import Noise
-from robustcore.types import STRICT, Images, LossAt
+from robustcore.types import STRICT, Climb, Images, LossAt
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -15,10 +15,12 @@ class FGSM:
     """One step of eps along the steepest direction, from the image itself."""
 
     ball: Ball
+    climb: Climb | None = None  # None: the default of the loss that trains; cross-entropy in an evaluation
     kind: Literal["fgsm"] = "fgsm"
 
     gradients = 1
     random_start = False
+    training_only = False
 
     def __call__(self, loss_at: LossAt, images: Images, noise: Noise) -> Images:
         """Perturbed images in ball and box."""

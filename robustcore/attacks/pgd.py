@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 from robustcore.attacks.balls import Ball
 from robustcore.attacks.climb import Best, slope
 from robustcore.noise import Noise
-from robustcore.types import STRICT, Flag, Images, LossAt, Positive, PositiveCount
+from robustcore.types import STRICT, Climb, Flag, Images, LossAt, Positive, PositiveCount
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -22,7 +22,10 @@ class PGD:
     steps: PositiveCount = 10
     stride: Positive = 0.25
     random_start: Flag = True
+    climb: Climb | None = None  # None: the default of the loss that trains; cross-entropy in an evaluation
     kind: Literal["pgd"] = "pgd"
+
+    training_only = False
 
     @property
     def gradients(self) -> int:

@@ -5,10 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from robustcore.data.digits import Digits
+from robustcore.data.few_shot import FewShot
 from robustcore.data.folder import Folder
 from robustcore.data.images import ImageSet, Pixels, Preprocessing
 from robustcore.data.parquet import Parquet
 
 Data = Annotated[Digits | Parquet | Folder, Field(discriminator="kind")]
 
-__all__ = ["Data", "Digits", "Folder", "ImageSet", "Parquet", "Pixels", "Preprocessing"]
+__all__ = ["Data", "Digits", "FewShot", "Folder", "ImageSet", "Parquet", "Pixels", "Preprocessing"]

@@ -4,12 +4,13 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
+from robustcore.losses.objective import Objective
 from robustcore.losses.reference import Reference, squared_distance
 from robustcore.types import STRICT, Embeddings, NonNegative, PerImage
 
 
 @dataclass(frozen=True, config=STRICT)
-class Fare:
+class Fare(Objective):
     """R = ||phi(z) - phi0(x)||^2, K = ||phi(x) - phi0(x)||^2, both summed over D; the loss is R + alpha K.
 
     K is the clean-consistency term of the loss-function study. R has no gradient at x itself, so the attack that
@@ -19,8 +20,7 @@ class Fare:
     alpha: NonNegative = 0.0
     kind: Literal["fare"] = "fare"
 
-    needs_original = True
-    prompts = ()  # no text: FARE is unsupervised
+    needs = frozenset({"original"})
     flat_at_start = True
 
     def robust(self, perturbed: Embeddings, reference: Reference) -> PerImage:

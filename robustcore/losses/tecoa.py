@@ -4,12 +4,13 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
+from robustcore.losses.objective import Need, Objective
 from robustcore.losses.reference import Reference, cross_entropy, squared_distance
 from robustcore.types import STRICT, Embeddings, NonNegative, PerImage
 
 
 @dataclass(frozen=True, config=STRICT)
-class Tecoa:
+class Tecoa(Objective):
     """R = CE at z; K = CE at x, or FARE's ||phi(x) - phi0(x)||^2 with ``clean_term: embedding``; R + alpha K."""
 
     alpha: NonNegative = 0.0
@@ -17,12 +18,10 @@ class Tecoa:
     clean_term: Literal["cross_entropy", "embedding"] = "cross_entropy"
     kind: Literal["tecoa"] = "tecoa"
 
-    flat_at_start = False
-
     @property
-    def needs_original(self) -> bool:
-        """Whether the frozen encoder's embeddings of the training images are used at all."""
-        return self.clean_term == "embedding" and self.alpha > 0
+    def needs(self) -> frozenset[Need]:
+        """The original embeddings only where the clean term compares with them."""
+        return frozenset({"original"} if self.clean_term == "embedding" and self.alpha > 0 else ())
 
     def robust(self, perturbed: Embeddings, reference: Reference) -> PerImage:
         """R, (B,)."""

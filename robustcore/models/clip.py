@@ -1,16 +1,15 @@
 """CLIP: an image encoder with the normaliser inside, and a text tower that turns class names into classifier rows."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain_dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import open_clip
 import torch
-import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -18,6 +17,8 @@ from robustcore.data.images import Preprocessing
 from robustcore.errors import ModelError
 from robustcore.models.architectures import ARCHITECTURES, BYTE_VOCABULARY, byte_tokens
 from robustcore.models.huggingface import is_transformers_folder, normaliser, open_clip_config, open_clip_tensors
+from robustcore.models.lora import Lora
+from robustcore.models.text import TextTower, fingerprint
 from robustcore.models.weights import SHIPPED, Description, describe, load_into, read_tensors, shipped
 from robustcore.types import STRICT, Embeddings, Flag, Images, Weights
 
@@ -52,11 +53,7 @@ class Encoder(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 of every weight and of the normaliser."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted([*self.state_dict().items(), ("mean", self.mean), ("std", self.std)]):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint({**self.state_dict(), "mean": self.mean, "std": self.std})
 
 
 @plain_dataclass
@@ -69,15 +66,27 @@ class LoadedClip:
     scale: float
     preprocessing: Preprocessing
 
+    @cached_property
+    def text(self) -> TextTower:
+        """The text side, which knows how to make classifier rows."""
+        return TextTower(self.model, self.tokenize, self.scale)
+
+    def to(self, device: torch.device) -> None:
+        """Both towers move."""
+        self.model.to(device)
+        self.encoder.to(device)
+
     @torch.no_grad()
     def classifier_rows(self, classes: Sequence[str], prompts: Sequence[str]) -> Tensor:
-        """(C, D), unit norm: per class, the mean of its prompts' unit embeddings (CLIP's prompt ensemble)."""
-        rows = []
-        for name in classes:
-            tokens = self.tokenize([prompt.replace("{}", name) for prompt in prompts])
-            texts: Tensor = self.model.encode_text(tokens.to(self.encoder.mean.device))  # type: ignore[operator]  # open_clip's method
-            rows.append(F.normalize(F.normalize(texts.float(), dim=-1).mean(dim=0), dim=-1))
-        return torch.stack(rows)
+        """(C, D), unit norm: see ``TextTower.rows``."""
+        return self.text.rows(classes, prompts)
+
+
+@dataclass(frozen=True, config=STRICT)
+class ClipLora(Lora):
+    """LoRA on the image tower, or on both towers: then losses that read text train the text tower along."""
+
+    towers: Literal["vision", "both"] = "vision"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -92,6 +101,7 @@ class Clip:
     architecture: str | None = None
     weights: Weights | None = None
     quick_gelu: Flag | None = None
+    lora: ClipLora | None = None  # None trains every weight of the image tower
     kind: Literal["clip"] = "clip"
 
     def load(self) -> LoadedClip:
@@ -121,8 +131,12 @@ class Clip:
         """Raises what ``load`` would, but downloads nothing: a tag is only looked up in open_clip's list."""
         if self.needs_download():
             self._known_tag(self._known_architecture())
-        else:
-            self.load()
+            return
+        loaded = self.load()
+        if self.lora is not None:
+            self.lora.attach(loaded.encoder.visual, 0)
+            if self.lora.towers == "both":
+                loaded.text.attach(self.lora, 0)
 
     def needs_download(self) -> bool:
         """Whether the weights are a tag of open_clip, which a hub serves."""

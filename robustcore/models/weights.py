@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustcore.errors import ModelError
 
-SHIPPED = ("digits",)
+SHIPPED = ("digits", "digits-simclr")
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "module")
 _PREFIXES = ("module.", "model.", "_orig_mod.", "visual.")
 
@@ -26,9 +26,10 @@ class Description:
     """What a file of our own says of itself: enough to build its model."""
 
     architecture: str
-    config: dict[str, Any]  # open_clip's model_cfg
+    config: dict[str, Any]  # open_clip's model_cfg; of a simclr, its stem and image_size
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    kind: str = "clip"  # as ``model.kind``
 
 
 def shipped(name: str) -> Path:
@@ -42,16 +43,19 @@ def save_model(path: Path, model: nn.Module, description: Description) -> None:
     path.write_bytes(save(tensors, {"description": json.dumps(vars(description))}))
 
 
-def describe(path: Path) -> Description | None:
-    """The description in a file of our own; None for any other file."""
+def describe(path: Path, kind: str = "clip") -> Description | None:
+    """The description in a file of our own; None for any other file; ModelError for a model of another kind."""
     if path.suffix != ".safetensors":
         return None
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("description")
-        return Description(**json.loads(text)) if text else None
+        description = Description(**json.loads(text)) if text else None
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error})", "weights") from None
+    if description is not None and description.kind != kind:
+        raise ModelError(f"{path} holds a model of the kind '{description.kind}', expected '{kind}'", "weights")
+    return description
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -61,13 +65,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch and safetensors raise a dozen kinds for a damaged file
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(f"{path} is not a readable checkpoint ({reason})", "weights") from None
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
+    while isinstance(content, dict) and (inner := _wrapped(content)) is not None:
+        content = inner
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise ModelError(f"{path} is not a readable checkpoint (a {kind}, expected tensors by name)", "weights")
     return _without_prefixes({name: value for name, value in content.items() if isinstance(value, Tensor)})
+
+
+def _wrapped(content: dict[str, Any]) -> dict[str, Any] | None:
+    return next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), None)
 
 
 def _loaded(path: Path) -> Any:
@@ -87,7 +94,11 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Every tensor of the model, or ModelError; a checkpoint of the visual tower alone fills that one."""
     visual = model.visual
     assert isinstance(visual, nn.Module)
-    target = visual if tensors.keys() >= visual.state_dict().keys() else model
+    fill(visual if tensors.keys() >= visual.state_dict().keys() else model, tensors, path)
+
+
+def fill(target: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Every tensor of ``target``, or ModelError on the first that is missing or of another shape; the rest is left."""
     expected = {name: tuple(value.shape) for name, value in target.state_dict().items()}
     given = {name: tuple(value.shape) for name, value in tensors.items() if name in expected}
     wrong = sorted(name for name in expected if given.get(name) != expected[name])

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from robustcore.data import Data, ImageSet
+from robustcore.data import Data, FewShot, ImageSet
 from robustcore.errors import InputError
+from robustcore.losses import check_climb
 from robustcore.models import Model
+from robustcore.types import Climb
 from sweeps.check.probe import why_not_writable
 from sweeps.source import STORAGE, Problem, Source, StudyError, absolute_storage, in_order, read_source
 from sweeps.source.marked import KeyPath
@@ -45,6 +47,8 @@ def check_study(
     problems += _model_problems(source, knobs, notes)
     problems += _storage_problems(source)
     problems += _machine_problems(source, nodes)
+    if nodes is not None and any(node.gpus for node in nodes) and not source.at("resources", "gpus"):
+        notes.append("no trial uses a GPU, though there are some; set resources.gpus")
     return (None if problems else loaded), list(in_order(problems)), notes
 
 
@@ -79,6 +83,7 @@ def _data_problems(source: Source, knobs: dict[str, Space], notes: list[str]) ->
     train: KeyPath = ("recipe", "data", "train")
     names = mapping(source, "recipe", "evaluation", "datasets")
     decoded = set()
+    trained: ImageSet | None = None
     for keys in (train, *(("recipe", "evaluation", "datasets", name) for name in names)):
         for place, at, data in _variants(source, knobs, Data, keys):
             try:
@@ -87,19 +92,55 @@ def _data_problems(source: Source, knobs: dict[str, Space], notes: list[str]) ->
                 yield source.problem(_below(place, getattr(error, "key", "")), f"{at}{error}")
                 continue
             if keys == train:
+                trained = images
+                yield from _shots_problems(source, knobs, images)
                 yield from _batch_problems(source, knobs, images)
+            yield from _class_problems(source, keys, images, trained)
             if data not in decoded:
                 decoded.add(data)
                 yield from _image_problems(source, place, images, notes)
 
 
+def _shots_problems(source: Source, knobs: dict[str, Space], images: ImageSet) -> Iterator[Problem]:
+    shots = counts(source, knobs, "data.shots", 0)
+    if shots is not None and shots[1]:
+        try:
+            FewShot(images, shots[1], seed=0)
+        except InputError as error:
+            yield source.problem(given_at(source, "data.shots"), str(error))
+
+
 def _batch_problems(source: Source, knobs: dict[str, Space], images: ImageSet) -> Iterator[Problem]:
     sizes, count = counts(source, knobs, "data.batch_size", 128), len(images.labels)
+    shots = counts(source, knobs, "data.shots", 0)
+    if shots is not None and shots[0]:
+        count = min(count, shots[0] * len(images.classes))
     if sizes is not None and sizes[1] > count:
+        few = f" of {shots[0]} shots" if shots is not None and shots[0] else ""
         yield source.problem(
             given_at(source, "data.batch_size"),
-            f"expected at most {count}, the number of training images in {images.name}, got {sizes[1]}",
+            f"expected at most {count}, the number of training images{few} in {images.name}, got {sizes[1]}",
         )
+
+
+def _class_problems(source: Source, keys: KeyPath, images: ImageSet, trained: ImageSet | None) -> Iterator[Problem]:
+    """Attacks that compare more classes than there are, and classes that a linear probe does not know."""
+    attacks: list[KeyPath] = [("recipe", "attack")]
+    if images is not trained:
+        names = mapping(source, "recipe", "evaluation", "attacks")
+        attacks = [("recipe", "evaluation", "attacks", name) for name in names]
+        is_probed = source.at("recipe", "model", "kind") == "simclr"
+        if is_probed and trained is not None and images.classes != trained.classes:
+            yield source.problem(
+                keys, f"expected the classes of the training images, {trained.name}, which the linear probe knows"
+            )
+    for place in attacks:
+        climb: Climb | None = part(source, Climb | None, *place, "climb")
+        if climb is not None:
+            try:
+                check_climb(climb, len(images.classes), "")
+            except InputError as error:
+                yield source.problem((*place, "climb"), str(error))
 
 
 def _image_problems(source: Source, place: KeyPath, images: ImageSet, notes: list[str]) -> Iterator[Problem]:

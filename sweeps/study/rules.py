@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from robustcore.attacks import Clean
 from robustcore.data import Digits
 from robustcore.evaluation import Evaluation
+from robustcore.text_stage import ANGLES
 from robustcore.types import PositiveCount
 from sweeps.constraint import Constraint
 from sweeps.results.table import FIXED
@@ -22,7 +23,7 @@ from sweeps.source.settings import child, knob_path
 from sweeps.study.keys import OneConstraint, StopEarly
 from sweeps.study.space import Knob, Space
 
-OWN_METRICS = ("clean", "worst", "loss")
+OWN_METRICS = ("clean", "worst", "loss", "zero_gradient", "catastrophic_overfitting", "text", "watch")
 
 
 def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
@@ -108,7 +109,9 @@ def metrics(source: Source) -> tuple[str, ...]:
     if not isinstance(datasets, dict) or not isinstance(attacks, dict) or not datasets:
         return ()
     # Names alone decide, so what bears them may still be wrong.
-    return Evaluation(dict.fromkeys(datasets, Digits()), dict.fromkeys(attacks, Clean())).metrics()
+    stalls = ("zero_gradient", *(f"zero_gradient/{name}" for name in attacks))
+    angles = ANGLES if source.at("recipe", "text") is not None else ()
+    return (*Evaluation(dict.fromkeys(datasets, Digits()), dict.fromkeys(attacks, Clean())).metrics(), *stalls, *angles)
 
 
 def _metrics(source: Source) -> Iterator[Problem]:
@@ -124,14 +127,15 @@ def _bounds(source: Source) -> Iterator[Problem]:
     """An accuracy is a share in [0, 1]: 60 is a percentage that nothing reaches."""
     for name in mapping(source, "constraints"):
         constraint: Constraint | None = part(source, OneConstraint, "constraints", name)
-        if constraint is not None and name != "loss" and not 0 <= constraint.bound <= 1:
+        is_share = name != "loss" and not name.startswith("text/")
+        if constraint is not None and is_share and not 0 <= constraint.bound <= 1:
             yield source.problem(
                 ("constraints", name), f"expected a share of images between 0 and 1, got {constraint.bound:g}"
             )
 
 
 def _prompts(source: Source) -> Iterator[Problem]:
-    for section in ("evaluation", "loss"):
+    for section in ("evaluation", "loss", "text"):
         prompts = mapping(source, "recipe", section).get("prompts")
         for position, prompt in enumerate(prompts if isinstance(prompts, list) else []):
             if isinstance(prompt, str) and "{}" not in prompt:

@@ -20,7 +20,7 @@ MAX_COMBINATIONS = 2000
 
 # What stands in for a part that is broken, so that rules about several parts can be judged all the same.
 _STAND_INS: dict[str, Any] = {
-    "model": {},
+    "model": {"kind": "clip"},
     "data": {"train": {"kind": "digits"}},
     "train": {"kind": "digits"},
     "loss": {"kind": "tecoa"},

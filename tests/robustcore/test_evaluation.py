@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from robustcore.attacks import FGSM, L2, PGD, Clean, Linf
-from robustcore.data import Digits, Parquet
+from robustcore.data import Digits, ImageSet, Parquet
 from robustcore.evaluation import Evaluation, Suite, survivors
-from robustcore.losses import Reference
+from robustcore.losses import Reference, ZeroShot
 from robustcore.models import Clip, Encoder
 from robustcore.noise import Noise
 from robustcore.process import Process
@@ -33,7 +33,32 @@ class Brightness(nn.Module):
 ENCODER = Encoder(Brightness(), (0,) * 3, (1,) * 3)
 GREYS = torch.tensor([0.1, 0.45, 0.55, 0.9, 0.55, 0.1])[:, None, None, None].expand(6, 3, 4, 4)
 LABELS = torch.tensor([1, 1, 0, 0, 1, 0])  # the last two are wrong as they stand
-REFERENCE = Reference(LABELS, rows=torch.eye(2), scale=10.0)
+REFERENCE = Reference(LABELS, classifier=ZeroShot(torch.eye(2), 10.0))
+
+
+class Shifting:
+    """An attack that only makes images brighter."""
+
+    climb, gradients = None, 0
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, _: Any, images: Tensor, noise: Noise) -> Tensor:
+        return images + self.by
+
+
+class Noting:
+    """An attack that changes nothing and notes what it was given."""
+
+    climb, gradients = None, 0
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[Tensor, Noise]] = []
+
+    def __call__(self, _: Any, images: Tensor, noise: Noise) -> Tensor:
+        self.shown.append((images, noise))
+        return images
 
 
 def survived(attacks: list[Any], **options: Any) -> list[list[bool]]:
@@ -54,29 +79,21 @@ def test_an_image_that_is_wrong_as_it_stands_survives_no_attack() -> None:
 
 
 def test_an_image_that_is_wrong_is_not_attacked() -> None:
-    shown: list[int] = []
-
-    def noting(_: Any, images: Tensor, noise: Noise) -> Tensor:
-        shown.extend((len(images), len(noise.keys)))
-        return images
-
+    noting = Noting()
     survived([noting])
-    assert shown == [4, 4]
+    ((images, noise),) = noting.shown
+    assert len(images) == len(noise.keys) == 4
 
 
 def test_images_keep_their_own_noise_when_others_are_left_out() -> None:
-    keys: list[Tensor] = []
-
-    def noting(_: Any, images: Tensor, noise: Noise) -> Tensor:
-        keys.append(noise.keys)
-        return images
-
+    noting = Noting()
     survived([noting])
-    assert torch.equal(keys[0], Noise.of(0, 0, torch.arange(4)).keys)
+    ((_, noise),) = noting.shown
+    assert torch.equal(noise.keys, Noise.of(0, 0, torch.arange(4)).keys)
 
 
 def test_no_images_survive_where_none_is_right() -> None:
-    wrong = Reference(1 - LABELS[:4], rows=torch.eye(2))
+    wrong = Reference(1 - LABELS[:4], classifier=ZeroShot(torch.eye(2)))
     found = survivors(ENCODER, [Clean(), PGD(Linf(0.1))], GREYS[:4], wrong, Noise.of(0, 0, torch.arange(4)))
     assert [one.tolist() for one in found] == [[False] * 4] * 2
 
@@ -97,7 +114,14 @@ def test_an_evaluation_leaves_no_gradient_on_the_encoder_and_its_weights_trainab
 
 def suite(datasets: dict[str, Any], attacks: dict[str, Any], seed: int = 0, batch_size: int = 32) -> dict[str, float]:
     evaluation = Evaluation(datasets=datasets, attacks=attacks, batch_size=batch_size)
-    return Suite(evaluation, CLIP, seed, torch.float32)(CLIP.encoder, Process())
+    return made(evaluation, seed)(CLIP.encoder, Process())
+
+
+def made(evaluation: Evaluation, seed: int = 0) -> Suite:
+    def zero_shot(images: ImageSet) -> ZeroShot:
+        return ZeroShot(CLIP.classifier_rows(images.classes, evaluation.prompts), CLIP.scale)
+
+    return Suite(evaluation, zero_shot, CLIP.preprocessing, seed, torch.float32)
 
 
 ATTACKS: dict[str, FGSM | PGD | Clean] = {
@@ -128,8 +152,7 @@ def test_worst_is_what_survives_all_attacks_and_a_mean_over_sets_weighs_them_equ
 
 def test_worst_counts_images_and_not_shares() -> None:
     """Two attacks of 50 % each that fool different images leave none."""
-    darker, brighter = (lambda _, images, __, by=by: images + by for by in (-0.2, 0.2))
-    first, second = survived([darker, brighter])
+    first, second = survived([Shifting(-0.2), Shifting(0.2)])
     assert (sum(first), sum(second)) == (3, 3)
     assert sum(one and other for one, other in zip(first, second, strict=True)) == 2
 
@@ -141,10 +164,8 @@ def test_numbers_do_not_depend_on_the_batch_size_and_repeat_with_the_seed(digits
 
 def test_every_process_counts_its_own_images_and_all_are_counted_once(digits: Path) -> None:
     evaluation = Evaluation(datasets=sets(digits), attacks={"fgsm": ATTACKS["fgsm"]})
-    counted = [
-        Suite(evaluation, CLIP, 0, torch.float32)(CLIP.encoder, Alone(rank=rank, world_size=5)) for rank in range(5)
-    ]
-    alone = Suite(evaluation, CLIP, 0, torch.float32)(CLIP.encoder, Process())
+    counted = [made(evaluation, 0)(CLIP.encoder, Alone(rank=rank, world_size=5)) for rank in range(5)]
+    alone = made(evaluation, 0)(CLIP.encoder, Process())
     for name, share in alone.items():
         assert sum(one[name] for one in counted) == pytest.approx(share)
 

@@ -51,6 +51,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+TEXT = {"lr": 1e-3, "steps": 3}
 VARIANTS: dict[str, dict[str, Any]] = {
     "fare": {},
     "tecoa": {"loss": {"kind": "tecoa", "alpha": 1, "clean_term": "embedding"}},
@@ -58,6 +59,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "l2": {"attack__ball": {"kind": "l2", "eps": 0.5}},
     "accumulated": {"optim__accumulate": 3},
     "bf16": {"precision": "bf16"},
+    "sim_clip": {"loss": {"kind": "sim_clip"}},
+    "sim_clip to the original": {
+        "loss": {"kind": "sim_clip", "anchor": "original"},
+        "attack": {"kind": "apgd", "ball": {"kind": "linf", "eps": 0.05}},
+    },
+    "pmg_aft climbing all of R": {"loss": {"kind": "pmg_aft"}, "attack__climb": "robust", "optim__kind": "sgd"},
+    "tima": {"loss": {"kind": "tima", "alpha": 0.5}, "text": {"optim": TEXT, "lora": {"targets": ["mlp"]}}},
+    "a tuned text tower": {"loss": {"kind": "tecoa"}, "text": {"optim": TEXT}, "attack__climb": "targeted_dlr"},
+    "few shots": {"data__shots": 2, "attack": {"kind": "rs_fgsm", "ball": {"kind": "linf", "eps": 0.1}}},
+    "lora": {"model__lora": {"rank": 2, "targets": ["q", "mlp"]}, "attack__climb": "cross_entropy"},
+    "lora on both towers": {
+        "model__lora": {"towers": "both", "dropout": 0.25},
+        "loss": {"kind": "tecoa"},
+        "attack": {"kind": "universal", "ball": {"kind": "linf", "eps": 0.1}, "steps": 2, "stride": 0.5},
+    },
+    "simclr": {"model": {"kind": "simclr", "weights": "digits-simclr"}, "attack__climb": "cross_entropy"},
+    "simclr with statistics of the batch": {
+        "model": {"kind": "simclr", "weights": "digits-simclr", "batch_norm": "batch"},
+    },
+    "simclr with lora": {"model": {"kind": "simclr", "weights": "digits-simclr", "lora": {"rank": 1}}},
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -98,10 +119,13 @@ def test_progress_comes_at_every_evaluation_and_at_the_end(digits: Path, cache: 
     assert all(one.seconds < other.seconds for one, other in pairwise(progress))
 
 
-def test_metrics_are_those_that_the_evaluation_announces(digits: Path, cache: Path) -> None:
-    recipe = small_recipe(digits)
-    for progress in ran(recipe, cache):
-        assert set(progress.metrics) == set(recipe.evaluation.metrics())
+@every_variant
+def test_metrics_are_those_that_the_recipe_announces(
+    variant: str, digits: Path, whole: Callable[[str], list[Progress]]
+) -> None:
+    recipe = small_recipe(digits, **VARIANTS[variant])
+    for progress in whole(variant):
+        assert set(progress.metrics) == set(recipe.metrics())
         assert progress.metrics["worst"] <= min(progress.metrics["clean"], progress.metrics["pgd"])
 
 

@@ -1,6 +1,7 @@
 """Training objectives against answers worked out by hand, and their gradients against finite differences."""
 
 import math
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustcore.losses import Fare, Loss, Reference, Tecoa, cross_entropy, zero_shot_logits
+from robustcore.losses import Fare, Loss, Reference, Tecoa, ZeroShot, cross_entropy
 from tests.support import members
 
 ROWS = torch.eye(3)[:, :3]
@@ -16,12 +17,34 @@ GENERATOR = torch.Generator().manual_seed(0)
 EMBEDDINGS = torch.randn(5, 3, generator=GENERATOR)
 ORIGINAL = torch.randn(5, 3, generator=GENERATOR)
 LABELS = torch.tensor([0, 1, 2, 0, 1])
-REFERENCE = Reference(LABELS, ORIGINAL, ROWS, 4.0)
+CLASSIFIER = ZeroShot(ROWS, 4.0)
+REFERENCE = Reference(
+    LABELS,
+    ORIGINAL,
+    CLASSIFIER,
+    original_classifier=ZeroShot(ROWS.flip(0), 4.0),
+    clean=torch.randn(5, 3, generator=GENERATOR),
+    original_perturbed=torch.randn(5, 3, generator=GENERATOR),
+)
 
 
 def variants() -> list[Any]:
     """Every loss, and each choice of its clean term."""
     return [member() for member in members(Loss)] + [Tecoa(clean_term="embedding")]
+
+
+def terms() -> list[Any]:
+    """Every loss with R, and with K where it has one."""
+    return [
+        pytest.param(loss, term, id=f"{loss}-{term}")
+        for loss in variants()
+        for term in ("robust", "clean")
+        if term == "robust" or "alpha" in named(loss)
+    ]
+
+
+def named(loss: Any) -> set[str]:
+    return {field.name for field in fields(loss)}
 
 
 def test_fare_sums_the_squared_distance_over_the_dimensions() -> None:
@@ -32,14 +55,14 @@ def test_fare_sums_the_squared_distance_over_the_dimensions() -> None:
 
 
 def test_tecoa_is_the_cross_entropy_of_scaled_cosines() -> None:
-    reference = Reference(torch.tensor([0, 0]), rows=torch.eye(2), scale=2.0)
+    reference = Reference(torch.tensor([0, 0]), classifier=ZeroShot(torch.eye(2), 2.0))
     embeddings = torch.tensor([[10.0, 0], [0, 0.1]])  # lengths do not matter: cosines (1, 0) and (0, 1)
     expected = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))]
     assert Tecoa().robust(embeddings, reference).tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_logit_scale_is_the_checkpoints_own_and_not_one() -> None:
-    logits = zero_shot_logits(torch.tensor([[3.0, 4.0]]), torch.eye(2), 100.0)
+    logits = ZeroShot(torch.eye(2))(torch.tensor([[3.0, 4.0]]))
     torch.testing.assert_close(logits, torch.tensor([[60.0, 80.0]]))
 
 
@@ -61,16 +84,15 @@ def test_tecoas_clean_term_is_cross_entropy_or_the_distance_of_fare() -> None:
     ],
 )
 def test_original_embeddings_are_asked_for_only_where_a_term_compares_with_them(loss: Any, needs: bool) -> None:
-    assert loss.needs_original is needs
+    assert ("original" in loss.needs) is needs
 
 
-@pytest.mark.parametrize("loss", variants(), ids=str)
-@pytest.mark.parametrize("term", ["robust", "clean"])
+@pytest.mark.parametrize(("loss", "term"), terms())
 def test_a_loss_is_one_number_an_image_and_no_image_sees_another(loss: Any, term: str) -> None:
     together = getattr(loss, term)(EMBEDDINGS, REFERENCE)
     assert together.shape == (5,)
     for index in range(5):
-        alone = Reference(LABELS[index : index + 1], ORIGINAL[index : index + 1], ROWS, 4.0)
+        alone = REFERENCE.at(torch.tensor([index]))
         torch.testing.assert_close(getattr(loss, term)(EMBEDDINGS[index : index + 1], alone), together[index][None])
 
 
@@ -108,8 +130,7 @@ def test_values_and_gradients_agree_with_finite_differences_in_float64(loss: Any
         assert gradient[index].item() == pytest.approx(slope, rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.parametrize("loss", variants(), ids=str)
-@pytest.mark.parametrize("term", ["robust", "clean"])
+@pytest.mark.parametrize(("loss", "term"), terms())
 def test_a_loss_of_half_precision_embeddings_is_computed_in_float32(loss: Any, term: str) -> None:
     halves = EMBEDDINGS.bfloat16()
     assert torch.equal(getattr(loss, term)(halves, REFERENCE), getattr(loss, term)(halves.float(), REFERENCE))
@@ -119,5 +140,33 @@ def test_fare_has_no_gradient_at_the_original_itself_and_says_so() -> None:
     at = ORIGINAL.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(Fare().robust(at, REFERENCE).sum(), at)
     assert not gradient.any()
-    assert Fare.flat_at_start
-    assert not Tecoa.flat_at_start
+    assert Fare().flat_at_start
+    assert not Tecoa().flat_at_start
+
+
+@pytest.mark.parametrize("loss", variants(), ids=str)
+def test_a_loss_reads_nothing_of_the_reference_that_it_does_not_ask_for(loss: Any) -> None:
+    """What costs a forward pass or memory is there only where it is asked for."""
+    costly = ("original", "original_classifier", "clean", "original_perturbed")
+    bare = replace(REFERENCE, **{name: None for name in costly if name not in loss.needs})
+    if not loss.prompts:
+        bare = replace(bare, classifier=None)
+    assert torch.equal(loss.robust(EMBEDDINGS, bare), loss.robust(EMBEDDINGS, REFERENCE))
+    for name in loss.needs:
+        with pytest.raises(AssertionError, match="asks for"):
+            loss.robust(EMBEDDINGS, replace(bare, **{name: None}))
+
+
+def test_alpha_is_a_setting_of_the_losses_that_have_a_clean_term() -> None:
+    assert {loss.kind for loss in variants() if "alpha" in named(loss)} == {"fare", "tecoa", "tima"}
+    assert {loss.kind for loss in variants() if loss.alpha == 0} == {member().kind for member in members(Loss)}
+
+
+def test_what_the_attacker_climbs_by_default_is_the_methods_own_choice() -> None:
+    assert {loss.kind: loss.climb for loss in variants()} == {
+        "fare": "robust",
+        "tecoa": "robust",
+        "tima": "robust",
+        "sim_clip": "embedding",
+        "pmg_aft": "cross_entropy",
+    }

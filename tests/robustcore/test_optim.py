@@ -37,10 +37,9 @@ def test_values_that_make_no_schedule_are_refused(wrong: dict[str, Any]) -> None
         RATES.validate_python({"lr": 1, "steps": 1} | wrong)
 
 
-def test_the_recipes_numbers_reach_adamw_and_frozen_weights_do_not() -> None:
+def test_the_recipes_numbers_reach_adamw() -> None:
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
-    module[1].requires_grad_(False)
-    optimizer = Optim(lr=0.1, steps=1, weight_decay=0.3, betas=(0.5, 0.6)).optimizer(module)
+    optimizer = Optim(lr=0.1, steps=1, weight_decay=0.3, betas=(0.5, 0.6)).optimizer(module[0].parameters())
     (group,) = optimizer.param_groups
     assert (group["lr"], group["weight_decay"], group["betas"]) == (0.1, 0.3, (0.5, 0.6))
     assert {id(parameter) for parameter in group["params"]} == {id(parameter) for parameter in module[0].parameters()}
@@ -54,18 +53,32 @@ def trained(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -
     return [parameter.detach().clone() for parameter in module.parameters()]
 
 
-def test_a_restored_optimiser_goes_on_bit_for_bit() -> None:
+def test_the_recipes_numbers_reach_sgd() -> None:
+    optimizer = Optim(kind="sgd", lr=0.1, steps=1, weight_decay=0.3, momentum=0.5).optimizer(
+        nn.Linear(2, 3).parameters()
+    )
+    (group,) = optimizer.param_groups
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert (group["lr"], group["weight_decay"], group["momentum"]) == (0.1, 0.3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries"), [("adamw", {"step", "exp_avg", "exp_avg_sq"}), ("sgd", {"momentum_buffer"})]
+)
+def test_a_restored_optimiser_goes_on_bit_for_bit(kind: Any, entries: set[str]) -> None:
     torch.manual_seed(0)
-    module, optim = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), Optim(lr=0.01, steps=10)
-    optimizer = optim.optimizer(module)
+    module, optim = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), Optim(lr=0.01, steps=10, kind=kind)
+    optimizer = optim.optimizer(module.parameters())
     trained(module, optimizer, range(5))
     weights = {name: value.clone() for name, value in module.state_dict().items()}
-    state = {name: value.clone() for name, value in optimizer_tensors(optimizer, module).items()}
+    state = {
+        name: value.clone() for name, value in optimizer_tensors(optimizer, dict(module.named_parameters())).items()
+    }
     expected = trained(module, optimizer, range(5, 10))
 
     again = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     again.load_state_dict(weights)
-    second = optim.optimizer(again)
-    restore_optimizer(second, again, state)
-    assert {name.rsplit("/", 1)[1] for name in state} == {"step", "exp_avg", "exp_avg_sq"}
+    second = optim.optimizer(again.parameters())
+    restore_optimizer(second, dict(again.named_parameters()), state)
+    assert {name.rsplit("/", 1)[1] for name in state} == entries
     assert all(map(torch.equal, trained(again, second, range(5, 10)), expected))

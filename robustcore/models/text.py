@@ -1,0 +1,86 @@
+"""The text tower: class names and prompts to classifier rows. Unseen classes get theirs from the same, maybe tuned, tower."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustcore.errors import ModelError
+from robustcore.models.lora import Lora, adapter, load_adapter
+
+_CHUNK = 512  # texts in one forward pass
+
+
+class TextTower:
+    """The text side of an open_clip model. ``scale`` is the checkpoint's own logit scale, which is never trained."""
+
+    def __init__(self, model: nn.Module, tokenize: Callable[[list[str]], Tensor], scale: float) -> None:
+        self.model, self.scale = model, scale
+        self._tokenize = tokenize
+        self._tokens: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = {}
+
+    def rows(self, classes: Sequence[str], prompts: Sequence[str]) -> Tensor:
+        """(C, D), unit norm: per class, the mean of its prompts' unit embeddings (CLIP's prompt ensemble)."""
+        tokens = self._tokens_of(tuple(classes), tuple(prompts))
+        texts = torch.cat([self.model.encode_text(chunk) for chunk in tokens.split(_CHUNK)])  # type: ignore[operator]  # open_clip's method
+        units = F.normalize(texts.float(), dim=-1).reshape(len(classes), len(prompts), -1)
+        return F.normalize(units.mean(dim=1), dim=-1)
+
+    def _tokens_of(self, classes: tuple[str, ...], prompts: tuple[str, ...]) -> Tensor:
+        """Tokenised once, however often the rows are computed anew."""
+        if (classes, prompts) not in self._tokens:
+            texts = [prompt.replace("{}", name) for name in classes for prompt in prompts]
+            self._tokens[classes, prompts] = self._tokenize(texts)
+        return self._tokens[classes, prompts].to(next(self.model.parameters()).device)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The tower's own weights by their names in the whole model."""
+        return {name: value for name, value in self.model.named_parameters() if is_text(name)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and buffers of the tower, by their names in the whole model."""
+        return {name: value for name, value in self.model.state_dict().items() if is_text(name)}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``tensors`` gave; raises ModelError where a name or a shape is another."""
+        own = self.tensors()
+        wrong = [name for name, value in tensors.items() if name not in own or own[name].shape != value.shape]
+        if wrong or tensors.keys() != own.keys():
+            name = (wrong or sorted(own.keys() - tensors.keys()))[0]
+            raise ModelError(f"the text tower's weights do not fit this model, first '{name}'", "text")
+        self.model.load_state_dict(tensors, strict=False)
+
+    def attach(self, lora: Lora, seed: int) -> None:
+        """Adapt and freeze the tower; the image tower stays as it is. Raises ModelError where nothing is adapted."""
+        visual = self.model.visual
+        assert isinstance(visual, nn.Module)
+        lora.attach(self.model, seed, leave_out=(visual,))
+
+    def adapter(self) -> dict[str, Tensor]:
+        """The tower's A and B, by their names in the whole model."""
+        return {name: value for name, value in adapter(self.model).items() if is_text(name)}
+
+    def load_adapter(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of ``adapter``."""
+        others = {name: value for name, value in adapter(self.model).items() if not is_text(name)}
+        load_adapter(self.model, others | tensors)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of every weight."""
+        return fingerprint(self.tensors())
+
+
+def is_text(name: str) -> bool:
+    """Whether a weight of an open_clip model is the text tower's: neither the image tower's nor the logit scale."""
+    return not name.startswith(("visual.", "logit_"))
+
+
+def fingerprint(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names, shapes, types and every byte."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
