@@ -67,7 +67,7 @@ def tune_text(
     """
     if stage.lora is not None:
         tower.attach(stage.lora, seed)
-    key = [_STAGE.dump_python(stage, mode="json"), tower.fingerprint(), fingerprint, list(classes), seed]
+    key = [_STAGE.dump_python(stage, mode="json"), tower.fingerprint(), tower.scale, fingerprint, list(classes), seed]
 
     def compute(place: Path) -> None:
         _descend(stage, tower, classes, original, seed, process.device)
@@ -114,6 +114,9 @@ def _descend(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+    with torch.no_grad():
+        if not tower.rows(classes, stage.prompts).isfinite().all():
+            raise NonFiniteLoss("the text stage's rows became infinite or NaN at its last step; try a smaller lr")
 
 
 _STAGE: TypeAdapter[TextStage] = TypeAdapter(TextStage)

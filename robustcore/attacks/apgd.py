@@ -43,7 +43,7 @@ class APGD:
         """Perturbed images in ball and box: per image, the iterate of the highest loss, start and end included."""
         start = self.ball.sample(images, noise) if self.random_start else images
         loss, gradient = slope(loss_at, start)
-        best, pace = Best(images), _Pace(2 * self.ball.eps, loss)
+        best, pace = Best(images), Pace(2 * self.ball.eps, loss)
         gradient_at_best = torch.where(best.keep(start, loss), gradient, 0)
         previous, perturbed = start, self._climbed(start, gradient, pace.stride, images)
         gaps = checkpoints(self.steps)
@@ -82,7 +82,7 @@ def checkpoints(steps: int) -> dict[int, int]:
     return gaps
 
 
-class _Pace:
+class Pace:
     """How far each image steps, and whether that still gets it higher."""
 
     def __init__(self, stride: float, loss: PerImage) -> None:

@@ -47,7 +47,9 @@ class Evaluation:
     def _attacks_measure(self) -> "Evaluation":
         for name, attack in self.attacks.items():
             if attack.training_only:
-                message = f"'{attack.kind}' is for training only; expected an attack that stays in its ball, such as pgd"
+                message = (
+                    f"'{attack.kind}' is for training only; expected an attack that stays in its ball, such as pgd"
+                )
                 raise InputError(message, f"attacks.{name}.kind")
             if attack.climb == "robust":
                 message = "an evaluation has no training loss to climb; expected cross_entropy, dlr, ..."

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from robustcore.errors import ModelError
 from robustcore.models.lora import Lora, adapter, load_adapter
 
-_CHUNK = 512  # texts in one forward pass
+_CHUNK = 256  # texts in one forward pass
 
 
 class TextTower:
@@ -24,9 +25,15 @@ class TextTower:
     def rows(self, classes: Sequence[str], prompts: Sequence[str]) -> Tensor:
         """(C, D), unit norm: per class, the mean of its prompts' unit embeddings (CLIP's prompt ensemble)."""
         tokens = self._tokens_of(tuple(classes), tuple(prompts))
-        texts = torch.cat([self.model.encode_text(chunk) for chunk in tokens.split(_CHUNK)])  # type: ignore[operator]  # open_clip's method
+        texts = torch.cat([self._embedded(chunk) for chunk in tokens.split(_CHUNK)])
         units = F.normalize(texts.float(), dim=-1).reshape(len(classes), len(prompts), -1)
         return F.normalize(units.mean(dim=1), dim=-1)
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        """Where gradients are taken, activations are computed again for them: a thousand classes fit on one GPU."""
+        if torch.is_grad_enabled():
+            return checkpoint(self.model.encode_text, tokens, use_reentrant=False)  # type: ignore[no-any-return]
+        return self.model.encode_text(tokens)  # type: ignore[operator, no-any-return]  # open_clip's method
 
     def _tokens_of(self, classes: tuple[str, ...], prompts: tuple[str, ...]) -> Tensor:
         """Tokenised once, however often the rows are computed anew."""

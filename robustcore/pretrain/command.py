@@ -115,9 +115,9 @@ def _clip_plan(options: argparse.Namespace) -> Pretraining:
 def _simclr_plan(options: argparse.Namespace) -> SimClrPretraining:
     if options.data is None:
         return replace(DIGITS_SIMCLR, **_given(options, "epochs"))
-    architecture = options.architecture or "resnet18"
+    architecture: Architecture = options.architecture or "resnet18"
     _must_be_one_of(architecture, get_args(Architecture), "simclr")
-    stem = options.stem or "cifar"
+    stem: Stem = options.stem or "cifar"
     if architecture in SMALL and stem != "cifar":
         raise InputError(f"{architecture} has the stem 'cifar' alone, got '{stem}'")
     return SimClrPretraining(

@@ -14,7 +14,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from robustcore.attacks import APGD, L2, PGD, Linf
-from robustcore.attacks.apgd import checkpoints
+from robustcore.attacks.apgd import Pace, checkpoints
 from robustcore.data import Digits, Pixels
 from robustcore.data.images import as_pixels
 from robustcore.losses.classifiers import ZeroShot
@@ -175,3 +175,30 @@ def test_the_gaps_between_checkpoints_add_up(steps: int) -> None:
     gaps = checkpoints(steps)
     assert list(np.cumsum(list(gaps.values()))) == list(gaps)
     assert all(0 < step < steps for step in gaps)
+
+
+@pytest.mark.parametrize(
+    ("checks", "strides"),
+    [
+        ([[1, 2, 3, 4], [5, 6, 7, 8]], [1, 1]),  # climbs: goes on as it was
+        ([[-1, 1, 2, 3], [4, 5, 6, 5.5]], [1, 1]),  # three of four rose: enough
+        ([[1, 0, 2, 1], [3, 2, 4, 3]], [0.5, 0.25]),  # two of four rose, though to a new best
+        ([[1, 2, 3, 4], [-9, -8, -7, -6]], [1, 0.5]),  # three rose, to no new best at an unchanged stride
+        ([[-9, -8, -7, -6], [-9, -8, -7, -6], [-9, -8, -7, -6]], [0.5, 0.5, 0.25]),  # a new stride gets its chance
+        ([[1, 2, 1, 0], [1.5, 3, 4, 5]], [0.5, 0.5]),  # 1.5 is no rise from the best, 2, where it went on; three are
+        ([[1, 2, 1, 0], [1.5, 1.6, 1.5, 3]], [0.5, 0.25]),  # and of these only two
+        ([[torch.nan] * 4, [1, 2, 3, 4]], [0.5, 0.5]),  # what is not a number has not risen
+    ],
+)
+def test_the_stride_is_halved_where_too_few_steps_rose_or_nothing_has_changed(
+    checks: list[list[float]], strides: list[float]
+) -> None:
+    """A start at loss 0 and the four losses up to each checkpoint; the stride after each."""
+    pace, best = Pace(1, torch.zeros(1)), torch.zeros(1)
+    for losses, stride in zip(checks, strides, strict=True):
+        for loss in losses:
+            pace.saw(torch.tensor([loss]))
+            best = best.fmax(torch.tensor([loss]))
+        before = pace.stride.item()
+        assert pace.halve(best, gap=4).item() == (stride < before)
+        assert pace.stride.item() == stride

@@ -25,7 +25,8 @@ SMALL = SimClr("resnet8", image_size=16)
 
 def seen(model: SimClr) -> Tensor:
     with torch.no_grad():
-        return model.load().encoder(IMAGES)
+        embeddings: Tensor = model.load().encoder(IMAGES)
+    return embeddings
 
 
 def other_weights(architecture: Any = "resnet8", stem: Any = "cifar") -> nn.Module:

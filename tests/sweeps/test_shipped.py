@@ -1,0 +1,93 @@
+"""Every shipped study: `check` passes, and those on the embedded digits run to their end."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustcore.models.resnets import resnet
+from sweeps.source import read_source, shipped_studies
+from tests.support import write_digits
+from tests.sweeps.commands import status, sweep
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
+
+FULL_SIZE = [study for study in shipped_studies() if study.endswith("_imagenet")]
+EMBEDDED = [study for study in shipped_studies() if study not in (*FULL_SIZE, "cifar10_alpha")]
+# As little work as has every part in it: two steps, one evaluation, one step of its attack.
+TINY = {
+    "optim.steps": 2,
+    "optim.warmup": 0,
+    "evaluation.every": 2,
+    "evaluation.attacks.pgd.steps": 1,
+    "attack.steps": 1,
+    "data.batch_size": 16,
+    "search.sampler": "random",
+}
+TEXT = {"text.optim.steps": 2, "text.optim.warmup": 0}
+
+
+def settings(values: dict[str, object]) -> Iterator[str]:
+    for path, value in values.items():
+        yield from ("--set", f"{path}={value}")
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Images and weights of the right form, for the studies whose own are not here."""
+    folder = tmp_path_factory.mktemp("stand-ins")
+    images = write_digits(folder / "images.parquet", 400, 20)
+    weights = folder / "simclr.pth"
+    tensors = resnet("resnet50", "imagenet").state_dict()
+    torch.save({"state_dict": {f"backbone.{name}": value for name, value in tensors.items()}}, weights)
+    return {"images": images, "weights": weights}
+
+
+def test_the_studies_of_the_field_are_there_each_with_its_full_size() -> None:
+    assert EMBEDDED == [
+        *("alpha_study", "epsilon_study", "joint_front", "lora_rank", "simclip_vs_fare", "simclr_alpha"),
+        "tima_margins",
+    ]
+    assert FULL_SIZE == [f"{study}_imagenet" for study in EMBEDDED]
+
+
+@pytest.mark.parametrize("study", shipped_studies())
+def test_a_study_begins_with_its_question(study: str) -> None:
+    comment = read_source(study).text.split("name:")[0]
+    assert comment.startswith("# ")
+    assert "?" in comment.split(". ")[0]
+
+
+@pytest.mark.parametrize("study", EMBEDDED)
+def test_a_study_of_the_embedded_digits_passes_its_check_as_it_stands(study: str) -> None:
+    assert "cost of each trial" in sweep("check", study).stdout
+
+
+@pytest.mark.parametrize("study", FULL_SIZE)
+def test_a_full_size_study_passes_its_check_with_images_and_weights_given(
+    study: str, stand_ins: dict[str, Path]
+) -> None:
+    given: dict[str, object] = {
+        "data.train.path": stand_ins["images"],
+        "evaluation.datasets.imagenet.path": stand_ins["images"],
+        "evaluation.datasets.imagenet.split": "test",
+    }
+    if study == "simclr_alpha_imagenet":
+        given["model.weights"] = stand_ins["weights"]
+    described = json.loads(sweep("check", study, "--format", "json", *settings(given)).stdout)
+    assert described["cost"]["steps"]["least"] >= 5000
+    downloads = "downloaded by the first trial" in " ".join(described["notes"])
+    assert downloads == (study != "simclr_alpha_imagenet")
+
+
+@pytest.mark.parametrize("study", EMBEDDED)
+def test_two_tiny_trials_of_a_study_of_the_embedded_digits_finish(study: str, tmp_path: Path) -> None:
+    text = read_source(study).text
+    values = TINY | (TEXT if "\n  text:" in text else {})
+    sweep("launch", study, "--storage", tmp_path, "--trials", 2, *settings(values))
+    trials = status(Path(study), tmp_path)
+    assert [trial["state"] for trial in trials] == ["finished", "finished"]
+    for trial in trials:
+        assert {"clean", "pgd", "worst", "loss", "zero_gradient"} <= trial["metrics"].keys()
