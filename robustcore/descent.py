@@ -161,7 +161,7 @@ class Descent:
         return reference
 
     def _with_original(self, reference: Reference, pixels: Images) -> Reference:
-        """And phi0 at the perturbed images, where the loss compares with it: with its gradient if the pixels have one."""
+        """And phi0(z), where the loss compares with it: with a gradient in z if the pixels have one."""
         if self._known.original_encoder is None:
             return reference
         with autocast(pixels.device, self._precision):
@@ -216,7 +216,7 @@ class Descent:
 
     def stalls(self) -> dict[str, float]:
         """The share of pixels without a gradient in the attacks since the last time."""
-        return {"zero_gradient": self._watch.take(self._process)} if self._recipe.attack.gradients else {}
+        return {"zero_gradient/training": self._watch.take(self._process)} if self._recipe.attack.gradients else {}
 
     def check_weights(self, step: int) -> None:
         """A finite loss may have had an infinite gradient; what came of it must not be measured."""

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def computed_once(folder: Path, key: Any, suffix: str, compute: Callable[[Path], None]) -> Path:
-    """The file for ``key`` (plain values) in ``folder``; where there is none, ``compute`` writes it to a path it is given.
+    """The file for ``key`` (plain values) in ``folder``; where there is none, ``compute`` writes it to the path given.
 
     A file is whole or absent: what a process that dies leaves behind is never read.
     """

@@ -1,4 +1,4 @@
-"""AdamW or SGD under linear warm-up and a cosine, as FARE and the loss-function study have it; the rate follows the step."""
+"""AdamW or SGD under linear warm-up and a cosine; the learning rate is a function of the step alone."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Everything that is made once, before the first step changes a weight: what is known of the images and the original."""
+"""What is made once, before the first step changes a weight: all that is known of the images and the original."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -35,7 +35,7 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, process: Process) -> Prepared:
-    """Load, embed, fit and tune what the recipe asks for. Raises InputError where model or data are not as described."""
+    """Load, embed, fit and tune what the recipe asks for; raises InputError where model or data are not as described."""
     loaded = recipe.model.load()
     loaded.to(process.device)
     pixels = Pixels(recipe.data.open(recipe.seed), loaded.preprocessing)

@@ -103,7 +103,7 @@ class Recipe:
 
     def metrics(self) -> tuple[str, ...]:
         """The names of everything that a trial reports."""
-        stalls = ("zero_gradient",) if self.attack.gradients else ()
+        stalls = ("zero_gradient/training",) if self.attack.gradients else ()
         angles = ANGLES if self.text is not None else ()
         return (*self.evaluation.metrics(), *stalls, *angles, *(WATCH if self.is_single_step else ()))
 

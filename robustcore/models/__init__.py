@@ -1,14 +1,19 @@
 """Encoders, and where their weights come from."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from robustcore.models.clip import Clip, Encoder, LoadedClip
 from robustcore.models.simclr import LoadedSimClr, SimClr, batch_statistics
 from robustcore.models.text import TextTower
 
-Model = Annotated[Clip | SimClr, Field(discriminator="kind")]
+
+def _clip_unless_said(model: Any) -> Any:
+    return {"kind": "clip", **model} if isinstance(model, dict) else model
+
+
+Model = Annotated[Clip | SimClr, Field(discriminator="kind"), BeforeValidator(_clip_unless_said)]
 Loaded = LoadedClip | LoadedSimClr
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The text tower: class names and prompts to classifier rows. Unseen classes get theirs from the same, maybe tuned, tower."""
+"""The text tower: class names and prompts to classifier rows; tuned or not, it has rows for classes it never saw."""
 
 import hashlib
 from collections.abc import Callable, Sequence

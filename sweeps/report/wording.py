@@ -24,6 +24,8 @@ def knobs(record: TrialRecord) -> str:
 
 def metric(name: str, number: float) -> str:
     """A share of images as ``96.2 %``, anything else at four significant digits."""
+    if name == "catastrophic_overfitting":
+        return "yes" if number else "no"
     return f"{100 * number:.1f} %" if is_share(name, [number]) else f"{number:.4g}"
 
 

@@ -109,7 +109,7 @@ def metrics(source: Source) -> tuple[str, ...]:
     if not isinstance(datasets, dict) or not isinstance(attacks, dict) or not datasets:
         return ()
     # Names alone decide, so what bears them may still be wrong.
-    stalls = ("zero_gradient", *(f"zero_gradient/{name}" for name in attacks))
+    stalls = (f"zero_gradient/{name}" for name in ("training", *attacks))
     angles = ANGLES if source.at("recipe", "text") is not None else ()
     return (*Evaluation(dict.fromkeys(datasets, Digits()), dict.fromkeys(attacks, Clean())).metrics(), *stalls, *angles)
 

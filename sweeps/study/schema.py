@@ -54,8 +54,8 @@ def _written(schema: Any) -> Any:
 
 
 def _variant(reference: dict[str, Any]) -> dict[str, Any]:
-    """One member of a union must say which one it is."""
-    return {"allOf": [reference], "required": ["kind"]}
+    """One member of a union must say which one it is; a model that does not is a CLIP."""
+    return reference if reference["$ref"].endswith("/Clip") else {"allOf": [reference], "required": ["kind"]}
 
 
 @cache
@@ -114,7 +114,7 @@ def _resolved(schema: dict[str, Any], data: Any) -> dict[str, Any]:
         definition: dict[str, Any] = _SCHEMA()["$defs"][schema["$ref"].rpartition("/")[2]]
         return _resolved(definition, data)
     if "discriminator" in schema:
-        kind = data.get("kind") if isinstance(data, dict) else None
+        kind = data.get("kind", "clip") if isinstance(data, dict) else None  # the only kind that need not be said
         mapping = schema["discriminator"]["mapping"]
         return _resolved({"$ref": mapping[kind]}, data) if isinstance(kind, str) and kind in mapping else {}
     for member in schema.get("anyOf", []):

@@ -23,8 +23,7 @@ from robustcore.noise import Noise
 from robustcore.process import Process
 from robustcore.recipe import Recipe
 from robustcore.types import Climb, Images
-from tests.robustcore.greys import NAMES, written
-from tests.support import members, small_recipe
+from tests.support import coloured, members, small_recipe, write_parquet
 
 CLIMBS: tuple[Climb, ...] = get_args(Climb)
 DEFAULTS: dict[str, Climb] = {
@@ -76,15 +75,15 @@ class ByHand:
     def dlr(self, embeddings: Tensor) -> Tensor:
         logits = self.logits(embeddings)
         rise = self.wrong(logits).amax(dim=1) - logits.gather(1, self.labels[:, None]).squeeze(1)
-        first, _, third, *_ = logits.sort(dim=1, descending=True).values.T
-        return rise / (first - third)
+        top: Tensor = logits.sort(dim=1, descending=True).values
+        return rise / (top[:, 0] - top[:, 2])
 
     def targeted_dlr(self, embeddings: Tensor) -> Tensor:
         """The target is the most likely wrong class of the clean image, wherever the attack may lead."""
         logits, target = self.logits(embeddings), self.wrong(self.logits(self.clean)).argmax(dim=1)
         rise = (logits.gather(1, target[:, None]) - logits.gather(1, self.labels[:, None])).squeeze(1)
-        first, _, third, fourth, *_ = logits.sort(dim=1, descending=True).values.T
-        return rise / (first - (third + fourth) / 2)
+        top: Tensor = logits.sort(dim=1, descending=True).values
+        return rise / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
 
     def attacked(self, climb: Climb) -> Images:
         function: Callable[[Tensor], Tensor] = getattr(self, climb)
@@ -107,7 +106,7 @@ def trained_on() -> Iterator[list[Images]]:
 
 
 def test_every_loss_has_its_default_below() -> None:
-    assert DEFAULTS == {loss.kind: loss().climb for loss in members(Loss)}
+    assert {loss.kind: loss().climb for loss in members(Loss)} == DEFAULTS
 
 
 @pytest.mark.parametrize("climb", [None, *CLIMBS])
@@ -145,21 +144,35 @@ FLAT: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("changes", FLAT.values(), ids=FLAT.keys())
 def test_an_attack_that_would_never_move_is_refused(changes: dict[str, Any], digits: Path) -> None:
-    with pytest.raises(ValidationError, match="has no gradient at the clean image.* expected one with a random start"):
+    with pytest.raises(ValidationError, match=r"has no gradient at the clean image.* expected one with a random start"):
         small_recipe(digits, **changes)
 
 
 @pytest.mark.parametrize("changes", FLAT.values(), ids=FLAT.keys())
 def test_it_is_accepted_where_it_climbs_a_function_of_the_labels(changes: dict[str, Any], digits: Path) -> None:
-    attack = {"attack__climb": "cross_entropy"}
-    assert small_recipe(digits, **changes, **(attack | {name: "dlr" for name in attack})).climb == "dlr"
+    recipe = small_recipe(digits, **(changes | {"attack__climb": "cross_entropy"}))
+    assert recipe.climb == "cross_entropy"
 
 
 @pytest.mark.parametrize(("climb", "least"), [("dlr", 3), ("targeted_dlr", 4)])
 @pytest.mark.parametrize("key", ["attack.climb", "evaluation.attacks.it.climb"])
 def test_too_few_classes_for_a_climb_are_told_by_its_key(climb: str, least: int, key: str, tmp_path: Path) -> None:
-    path = written(tmp_path / "greys.parquet", 32)
-    with_labels = [row % (least - 1) for row in range(32)]
-    assert len(NAMES) >= least - 1
-    source = {"kind": "parquet", "path": str(path), "classes": NAMES[: least - 1]}
-    assert with_labels
+    def trained(classes: int) -> None:
+        labels = [row % classes for row in range(16)]
+        path = write_parquet(tmp_path / f"{classes}.parquet", [coloured(row) for row in range(16)], labels)
+        source = {"kind": "parquet", "path": str(path), "classes": ["ant", "bee", "cat", "dog"][:classes]}
+        pgd = {"kind": "pgd", "ball": {"kind": "linf", "eps": 0.1}, "steps": 1}
+        recipe = small_recipe(
+            path,
+            data__train=source,
+            evaluation__datasets={"greys": source},
+            evaluation__attacks={"it": pgd | {"climb": climb if key.startswith("evaluation") else None}},
+            attack__climb=climb if key == "attack.climb" else None,
+            optim={"lr": 1e-3, "steps": 1},
+        )
+        list(finetune(recipe, Process(cache=tmp_path)))
+
+    trained(least)
+    with pytest.raises(InputError, match=f"^'{climb}' compares at least {least} classes, got {least - 1}$") as caught:
+        trained(least - 1)
+    assert caught.value.key == key

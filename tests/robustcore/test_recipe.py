@@ -37,7 +37,7 @@ DATA = Path("digits.parquet")
         ("seed", -1, "greater than or equal to 0"),
         ("seed", 2**63, "less than"),
         ("precision", "fp16", "'fp32' or 'bf16'"),
-        ("loss__kind", "fair", "'fare', 'tecoa'"),
+        ("loss__kind", "fair", "'fare',"),
         ("attack__stepz", 3, "stepz"),
         ("evaluation__datasets", {}, "at least 1"),
         ("evaluation__prompts", [], "at least 1"),

@@ -251,7 +251,7 @@ def test_trial_ends_with_exactly_the_metrics_of_the_evaluation(tmp_path: Path) -
     result = sweep("trial", study, "--format", "json")
     assert result.exit_code == 0
     metrics = json.loads(result.stdout.splitlines()[-1])
-    assert sorted(metrics) == sorted(load_study(str(study)).recipe.evaluation.metrics())
+    assert sorted(metrics) == sorted(load_study(str(study)).recipe.metrics())
     assert all(0 <= value <= 1 for name, value in metrics.items() if name != "loss")
     left = {path.relative_to(tmp_path).parts[:2] for path in everything_in(tmp_path) - before}
     assert left <= {("runs",), ("runs", "original_embeddings")}

@@ -143,7 +143,7 @@ MISTAKES: list[tuple[str, str, str, str]] = [
     ('prompts: ["a {}."]', "prompts: [a photo]", "recipe.evaluation.prompts.0", "expected a prompt with {}"),
     ("{kind: fare, alpha: 0}", "fare", "recipe.loss", "expected a mapping, got 'fare'"),
     ("{kind: fare, alpha: 0}", "{kind: fair}", "recipe.loss.kind", "got 'fair'; did you mean 'fare'?"),
-    ("kind: fare, alpha: 0", "alpha: 0", "recipe.loss.kind", "missing key, expected one of 'fare', 'tecoa'"),
+    ("kind: fare, alpha: 0", "alpha: 0", "recipe.loss.kind", "missing key, expected one of 'fare',"),
     ("split: test", "split: tests", "recipe.evaluation.datasets.digits.split", "did you mean 'test'?"),
     ("ball: {kind: linf, eps: 4/255}\n", "ball: {kind: linf, eps: 4}\n", "recipe.attack.ball.eps", "4/255?"),
     ("steps: 2\n", "random_start: false\n", "recipe.attack", "expected one with a random start"),
