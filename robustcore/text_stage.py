@@ -102,7 +102,7 @@ def _descend(
     for step in range(stage.optim.steps):
         for group in optimizer.param_groups:
             group["lr"] = stage.optim.rate(step)
-        rows = tower.rows(classes, stage.prompts)
+        rows = tower.rows(classes, stage.prompts, recompute=True)
         loss = stage.mhe_weight * energy(rows, stage.energy, stage.half_space)
         if stage.distill_weight:
             chosen = np.random.default_rng([seed, step]).integers(len(original), size=stage.batch_size)

@@ -22,16 +22,19 @@ class TextTower:
         self._tokenize = tokenize
         self._tokens: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = {}
 
-    def rows(self, classes: Sequence[str], prompts: Sequence[str]) -> Tensor:
-        """(C, D), unit norm: per class, the mean of its prompts' unit embeddings (CLIP's prompt ensemble)."""
+    def rows(self, classes: Sequence[str], prompts: Sequence[str], recompute: bool = False) -> Tensor:
+        """(C, D), unit norm: per class, the mean of its prompts' unit embeddings (CLIP's prompt ensemble).
+
+        ``recompute`` computes activations again for the gradient, so that those of a thousand classes fit on one GPU;
+        not for weights that are kept while they are built once (``built_once``).
+        """
         tokens = self._tokens_of(tuple(classes), tuple(prompts))
-        texts = torch.cat([self._embedded(chunk) for chunk in tokens.split(_CHUNK)])
+        texts = torch.cat([self._embedded(chunk, recompute) for chunk in tokens.split(_CHUNK)])
         units = F.normalize(texts.float(), dim=-1).reshape(len(classes), len(prompts), -1)
         return F.normalize(units.mean(dim=1), dim=-1)
 
-    def _embedded(self, tokens: Tensor) -> Tensor:
-        """Where gradients are taken, activations are computed again for them: a thousand classes fit on one GPU."""
-        if torch.is_grad_enabled():
+    def _embedded(self, tokens: Tensor, recompute: bool) -> Tensor:
+        if recompute:
             return checkpoint(self.model.encode_text, tokens, use_reentrant=False)  # type: ignore[no-any-return]
         return self.model.encode_text(tokens)  # type: ignore[operator, no-any-return]  # open_clip's method
 
