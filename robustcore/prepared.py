@@ -35,7 +35,7 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, process: Process) -> Prepared:
-    """Load, embed, fit and tune what the recipe asks for; raises InputError where model or data are not as described."""
+    """Load, embed, fit and tune what the recipe asks for; raises InputError where something is not as described."""
     loaded = recipe.model.load()
     loaded.to(process.device)
     pixels = Pixels(recipe.data.open(recipe.seed), loaded.preprocessing)

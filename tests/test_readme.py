@@ -56,6 +56,6 @@ def test_a_method_added_as_the_readme_says_is_trained_by_its_name(copy: Path) ->
 
 
 def test_a_method_added_as_the_readme_says_is_tested_with_its_family(copy: Path) -> None:
-    done = run(copy, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/robustcore/test_losses.py", "-v")
+    done = run(copy, "-m", "pytest", "-n0", "-v", "-p", "no:cacheprovider", "tests/robustcore/test_losses.py")
     assert done.returncode == 0, done.stdout
     assert "Huber(" in done.stdout
