@@ -44,7 +44,7 @@ def finetune(recipe: Recipe, process: Process | None = None, resume: State | Non
     Raises InputError where model or data are not as described, NonFiniteLoss where training diverges.
     """
     process, started = process or Process(), time.perf_counter()
-    known = prepare(recipe, process)
+    known = prepare(recipe, process, resume.weights if resume is not None else None)
     run = Descent(recipe, process, known)
     suite = Suite(
         recipe.evaluation,

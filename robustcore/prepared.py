@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from robustcore.data import ImageSet, Pixels, Preprocessing
 from robustcore.data.references import original_embeddings
@@ -15,8 +16,8 @@ from robustcore.losses import Classifier, ZeroShot, check_climb
 from robustcore.models import Encoder, Loaded, TextTower
 from robustcore.process import Process
 from robustcore.recipe import Recipe
-from robustcore.text_stage import row_angles, tune_text
-from robustcore.trainee import Trainee
+from robustcore.text_stage import load_text, row_angles, tune_text
+from robustcore.trainee import Trainee, text_part
 
 
 @dataclass
@@ -34,8 +35,11 @@ class Prepared:
     facts: dict[str, float] = field(default_factory=dict)  # metrics that stay what they are
 
 
-def prepare(recipe: Recipe, process: Process) -> Prepared:
-    """Load, embed, fit and tune what the recipe asks for; raises InputError where something is not as described."""
+def prepare(recipe: Recipe, process: Process, weights: dict[str, Tensor] | None = None) -> Prepared:
+    """Load, embed, fit and tune what the recipe asks for; raises InputError where something is not as described.
+
+    ``weights`` are those of a run that goes on (``Trainee.tensors``): tuned text is taken from there.
+    """
     loaded = recipe.model.load()
     loaded.to(process.device)
     pixels = Pixels(recipe.data.open(recipe.seed), loaded.preprocessing)
@@ -50,7 +54,7 @@ def prepare(recipe: Recipe, process: Process) -> Prepared:
         made = Prepared(Trainee(recipe, loaded), pixels, loaded.preprocessing, classifier_of, original)
         made.classifier = classifier_of(pixels.images)
     else:
-        made = _with_text(recipe, loaded, loaded.text, pixels, original, process)
+        made = _with_text(recipe, loaded, loaded.text, pixels, original, process, weights)
     made.original_encoder = original_encoder
     if made.classifier is not None:
         check_climb(recipe.climb, made.classifier.num_classes, "attack.climb")
@@ -83,6 +87,7 @@ class _Original:
             self._process.cache,
             key,
         )
+        self._process.agree([probe.weight, probe.bias])
 
         def classifier_of(other: ImageSet) -> Classifier:
             if other.classes != chosen.classes:
@@ -97,7 +102,13 @@ class _Original:
 
 
 def _with_text(
-    recipe: Recipe, loaded: Loaded, tower: TextTower, pixels: Pixels, original: np.ndarray | None, process: Process
+    recipe: Recipe,
+    loaded: Loaded,
+    tower: TextTower,
+    pixels: Pixels,
+    original: np.ndarray | None,
+    process: Process,
+    weights: dict[str, Tensor] | None,
 ) -> Prepared:
     prompts, classes = recipe.loss.prompts or recipe.evaluation.prompts, pixels.images.classes
     facts: dict[str, float] = {}
@@ -109,8 +120,13 @@ def _with_text(
     before = zero_shot(classes, prompts)
     if recipe.text is not None:
         assert original is not None, "the text stage distils from the original embeddings"
-        fingerprint = f"{loaded.encoder.fingerprint()}|{pixels.images.fingerprint}"
-        tune_text(recipe.text, tower, classes, original, fingerprint, recipe.seed, process)
+        if weights is None:
+            fingerprint = f"{loaded.encoder.fingerprint()}|{pixels.images.fingerprint}"
+            tune_text(recipe.text, tower, classes, original, fingerprint, recipe.seed, process)
+        else:
+            if recipe.text.lora is not None:
+                tower.attach(recipe.text.lora, recipe.seed)
+            load_text(recipe.text, tower, text_part(weights))
         facts = row_angles(before.rows, zero_shot(classes, prompts).rows)
     made = Prepared(
         Trainee(recipe, loaded),

@@ -32,6 +32,12 @@ class Process:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.world_size
 
+    def agree(self, tensors: Iterable[Tensor]) -> None:
+        """Everyone takes over, in place, what the first process has: machines may differ in the last bits."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor.detach(), 0)
+
     def total(self, values: Tensor) -> Tensor:
         """The sum of ``values`` over all processes, in float64, on the CPU."""
         values = values.to(self.device, torch.float64)

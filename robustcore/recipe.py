@@ -65,9 +65,13 @@ class Recipe:
             yield f"optim.warmup ({self.optim.warmup}) exceeds optim.steps ({self.optim.steps})", "optim.warmup"
         if self.model.kind == "simclr":
             yield from self._misfits_of_simclr()
-        elif self.text is not None and self.trains_text:
-            message = "the text stage fixes the text tower, expected 'vision' or no text stage, got 'both'"
-            yield message, "model.lora.towers"
+        elif self.trains_text:
+            if self.text is not None:
+                message = "the text stage fixes the text tower, expected 'vision' or no text stage, got 'both'"
+                yield message, "model.lora.towers"
+            if not self.loss.prompts:
+                message = f"'{self.loss.kind}' reads no text that the text tower could learn from"
+                yield f"{message}; expected 'vision', got 'both'", "model.lora.towers"
 
     def _climbs_nothing(self) -> bool:
         flat = self.loss.flat_at_start if self.climb == "robust" else self.climb == "embedding"

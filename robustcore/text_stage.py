@@ -75,6 +75,7 @@ def tune_text(
 
     path = computed_once(process.cache, ["text stage", *key], ".safetensors", compute)
     load_text(stage, tower, load_file(path))
+    process.agree(text_tensors(stage, tower).values())
 
 
 def text_tensors(stage: TextStage, tower: TextTower) -> dict[str, Tensor]:

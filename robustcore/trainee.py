@@ -57,7 +57,7 @@ class Trainee:
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of ``tensors``."""
-        text = {name.removeprefix(_TEXT): value for name, value in tensors.items() if name.startswith(_TEXT)}
+        text = text_part(tensors)
         vision = {name: value for name, value in tensors.items() if not name.startswith(_TEXT)}
         if self._lora is None:
             self.encoder.load_state_dict(vision)
@@ -67,3 +67,8 @@ class Trainee:
             load_text(self._stage, self._text, text)
         elif self.trains_text:
             self._text.load_adapter(text)
+
+
+def text_part(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of ``Trainee.tensors``, those of the text tower under its own names."""
+    return {name.removeprefix(_TEXT): value for name, value in tensors.items() if name.startswith(_TEXT)}

@@ -60,15 +60,15 @@ class Lora:
     dropout: Annotated[NonNegative, Lt(1)] = 0.0  # share of the inputs of A that a training step does without
     targets: Annotated[Targets, MinLen(1)] = _QUERY_KEY_VALUE
 
-    def attach(self, module: nn.Module, seed: int, leave_out: Sequence[nn.Module] = ()) -> None:
+    def attach(self, module: nn.Module, seed: int, leave_out: Sequence[nn.Module] = (), name: str = "") -> None:
         """Adapt and freeze ``module`` in place, all but the submodules ``leave_out``; its function stays what it is.
 
         A is uniform in +-1/sqrt(in) (Kaiming), a function of ``seed`` and of the weight's place in ``module`` alone;
-        B is 0. Raises ModelError where ``module`` has none of the targets.
+        B is 0. Raises ModelError, which calls it ``name``, where ``module`` has none of the targets.
         """
         ours = _outside(module, leave_out)
         found = list(_adaptable(ours))
-        self._must_match(module, {target for _, _, rows in found for target in rows})
+        self._must_match(name or type(module).__name__, {target for _, _, rows in found for target in rows})
         for child in ours.values():
             for parameter in child.parameters(recurse=False):
                 parameter.requires_grad_(False)
@@ -80,10 +80,10 @@ class Lora:
                 parametrize.register_parametrization(owner, tensor, delta)
             place += len(rows)
 
-    def _must_match(self, module: nn.Module, there: set[Target]) -> None:
+    def _must_match(self, name: str, there: set[Target]) -> None:
         if not there.intersection(self.targets):
             raise ModelError(
-                f"{type(module).__name__} has nothing that LoRA could adapt under {', '.join(self.targets)}; "
+                f"{name} has nothing that LoRA could adapt under {', '.join(self.targets)}; "
                 f"it has {', '.join(sorted(there)) or 'none of the targets'}",
                 "lora.targets",
             )

@@ -66,7 +66,7 @@ class TextTower:
         """Adapt and freeze the tower; the image tower stays as it is. Raises ModelError where nothing is adapted."""
         visual = self.model.visual
         assert isinstance(visual, nn.Module)
-        lora.attach(self.model, seed, leave_out=(visual,))
+        lora.attach(self.model, seed, leave_out=(visual,), name="the text tower")
 
     def adapter(self) -> dict[str, Tensor]:
         """The tower's A and B, by their names in the whole model."""

@@ -116,7 +116,7 @@ def _batch_problems(source: Source, knobs: dict[str, Space], images: ImageSet) -
     if shots is not None and shots[0]:
         count = min(count, shots[0] * len(images.classes))
     if sizes is not None and sizes[1] > count:
-        few = f" of {shots[0]} shots" if shots is not None and shots[0] else ""
+        few = f" with {shots[0]} of each class" if shots is not None and shots[0] else ""
         yield source.problem(
             given_at(source, "data.batch_size"),
             f"expected at most {count}, the number of training images{few} in {images.name}, got {sizes[1]}",
@@ -173,7 +173,7 @@ def _corrupt(images: ImageSet, positions: np.ndarray) -> list[str]:
 
 
 def _model_problems(source: Source, knobs: dict[str, Space], notes: list[str]) -> Iterator[Problem]:
-    checked = set()
+    checked, said = set(), set()
     for place, at, model in _variants(source, knobs, Model, ("recipe", "model")):
         if model in checked:
             continue
@@ -181,7 +181,9 @@ def _model_problems(source: Source, knobs: dict[str, Space], notes: list[str]) -
         try:
             model.check()
         except (InputError, OSError) as error:
-            yield source.problem(_below(place, getattr(error, "key", "")), f"{at}{error}")
+            if str(error) not in said:  # what is wrong as it stands is wrong at every end of a knob
+                yield source.problem(_below(place, getattr(error, "key", "")), f"{at}{error}")
+            said.add(str(error))
             continue
         if model.needs_download():
             notes.append(f"the weights '{model.weights}' of {model.architecture} are downloaded by the first trial")

@@ -79,7 +79,8 @@ def _sentence(detail: ErrorDetails, keys: KeyPath, study: dict[str, Any]) -> Fau
         return keys, f"expected a number {words} {context[name]:g}, got {shown(given)}"
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])
-        return keys, f"expected {_either(known)}, got {shown(given)}{did_you_mean(str(given), known)}"
+        expected = _either(known) if known else context["expected"]  # numbers have no quotes
+        return keys, f"expected {expected}, got {shown(given)}{did_you_mean(str(given), known)}"
     if kind in ("too_short", "too_long"):
         bound = context.get("min_length", context.get("max_length"))
         words = "at least" if kind == "too_short" else "at most"

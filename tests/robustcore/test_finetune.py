@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from robustcore.errors import DataError, NonFiniteLoss
 from robustcore.finetune import Progress, State, finetune
-from robustcore.models import Clip, Encoder
+from robustcore.models import Clip, Encoder, SimClr
 from robustcore.process import Process
 from robustcore.recipe import Recipe
 from robustcore.storage import Folder
@@ -181,6 +181,31 @@ def test_training_moves_every_weight_while_the_originals_embeddings_stay(digits:
     with torch.no_grad():
         embeddings = original(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
     np.testing.assert_allclose(before, embeddings, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["lora", "lora on both towers", "simclr with lora"])
+def test_a_state_of_a_lora_run_holds_the_adapter_alone_and_it_has_moved(
+    variant: str, whole: Callable[[str], list[Progress]]
+) -> None:
+    first, last = (progress.state().weights for progress in whole(variant))
+    assert {name.rpartition(".")[2] for name in last} == {"lora_a", "lora_b"}
+    assert not any(torch.equal(value, first[name]) for name, value in last.items())
+    assert any(name.startswith("text.") for name in last) == (variant == "lora on both towers")
+
+
+def test_statistics_of_the_batch_move_with_the_descent_and_frozen_ones_never(
+    whole: Callable[[str], list[Progress]],
+) -> None:
+    original = SimClr(weights="digits-simclr").load().encoder.state_dict()
+    statistics = [name for name in original if name.endswith(("running_mean", "running_var"))]
+    frozen, batch = (
+        whole(variant)[-1].state().weights for variant in ("simclr", "simclr with statistics of the batch")
+    )
+    assert len(statistics) > 10
+    assert all(torch.equal(frozen[name], original[name]) for name in statistics)
+    assert not any(torch.equal(batch[name], original[name]) for name in statistics)
+    counters = [name for name in original if name.endswith("num_batches_tracked")]
+    assert all(batch[name] == original[name] + 2 * 4 for name in counters)  # perturbed and clean, of four steps
 
 
 class Shown:

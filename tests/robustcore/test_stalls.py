@@ -222,7 +222,7 @@ def test_a_run_reports_the_share_since_its_last_evaluation(
     monkeypatch.setattr(Encoder, "forward", lambda self, images: forward(self, images * deaf))
     recipe = small_recipe(digits, **TRAINING[variant], evaluation__attacks={}, evaluation__every=1)
     for progress in finetune(recipe, Process(cache=tmp_path)):
-        share = progress.metrics["zero_gradient"]
+        share = progress.metrics["zero_gradient/training"]
         assert share == pytest.approx(counted.take())
         assert share >= 26 / 256
 

@@ -69,7 +69,6 @@ def test_trials_that_differ_elsewhere_share_one_text_stage(digits: Path, tmp_pat
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="its classifiers are made before the state is restored")
 def test_a_resumed_run_takes_the_tuned_text_from_its_state(digits: Path, tmp_path: Path) -> None:
     """The state is of a machine that is gone, and its text is another than what this one's cache would give."""
     recipe = small_recipe(digits, **TECOA)

@@ -42,9 +42,9 @@ class Tower(TextTower):
         super().__init__(loaded.model, loaded.tokenize, scale or loaded.scale)
         self.trained = 0
 
-    def rows(self, classes: Sequence[str], prompts: Sequence[str]) -> Tensor:
+    def rows(self, classes: Sequence[str], prompts: Sequence[str], recompute: bool = False) -> Tensor:
         self.trained += torch.is_grad_enabled()
-        return super().rows(classes, prompts)
+        return super().rows(classes, prompts, recompute)
 
     def seen(self, classes: Sequence[str] | None = None) -> Tensor:
         with torch.no_grad():
