@@ -99,7 +99,7 @@ def _clip_plan(options: argparse.Namespace) -> Pretraining:
         if getattr(options, field) is not None:
             raise InputError(f"--{field.replace('_', '-')} is of --objective simclr; a clip's is in its architecture")
     if options.data is None:
-        return replace(DIGITS, **_given(options, "epochs"))
+        return replace(DIGITS, **_of_digits(options))
     architecture = options.architecture or "tiny-clip-32"
     _must_be_one_of(architecture, ARCHITECTURES, "clip")
     return Pretraining(
@@ -114,7 +114,7 @@ def _clip_plan(options: argparse.Namespace) -> Pretraining:
 
 def _simclr_plan(options: argparse.Namespace) -> SimClrPretraining:
     if options.data is None:
-        return replace(DIGITS_SIMCLR, **_given(options, "epochs"))
+        return replace(DIGITS_SIMCLR, **_of_digits(options))
     architecture: Architecture = options.architecture or "resnet18"
     _must_be_one_of(architecture, get_args(Architecture), "simclr")
     stem: Stem = options.stem or "cifar"
@@ -129,6 +129,13 @@ def _simclr_plan(options: argparse.Namespace) -> SimClrPretraining:
         seed=options.seed,
         **_given(options, "epochs", "batch_size"),
     )
+
+
+def _of_digits(options: argparse.Namespace) -> dict[str, Any]:
+    for field in ("architecture", "stem", "image_size", "noise", "no_mirror"):
+        if getattr(options, field):
+            raise InputError(f"--{field.replace('_', '-')} is for images of your own (--data); the digits' is fixed")
+    return {"seed": options.seed, **_given(options, "epochs", "batch_size")}
 
 
 def _splits(options: argparse.Namespace) -> tuple[Parquet, Parquet]:

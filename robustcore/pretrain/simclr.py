@@ -11,20 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustcore.attacks import PGD, Attack, Clean, Linf
+from robustcore.attacks import PGD, Linf
 from robustcore.data import Data, Digits, Pixels
 from robustcore.data.images import as_pixels
+from robustcore.evaluation import Evaluation, Suite
 from robustcore.evaluation.probe import fit_probe
 from robustcore.models.resnets import Architecture, Stem
 from robustcore.models.simclr import NORMALISERS, LoadedSimClr, SimClr, batch_statistics
 from robustcore.models.weights import Description, save_model
-from robustcore.noise import Noise
-from robustcore.precision import without_weight_gradients
 from robustcore.pretrain.loop import descend
 from robustcore.pretrain.views import Views
+from robustcore.process import Process
 from robustcore.types import Embeddings, Images, Labels
 
-_BATCH = 256  # of images embedded or attacked at a time
+_BATCH = 256  # of images embedded at a time
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ DIGITS_SIMCLR = SimClrPretraining(
 def pretrain_simclr(plan: SimClrPretraining, device: torch.device) -> LoadedSimClr:
     """The trained encoder on ``device``. Raises DataError where the images are not as described."""
     loaded = SimClr(plan.architecture, plan.stem, image_size=plan.image_size).load()
+    head = _head(loaded.encoder, plan).to(device)
     loaded.to(device)
     pixels = Pixels(plan.train.open(), loaded.preprocessing)
-    head = _head(loaded.encoder, plan).to(device)
     generator = torch.Generator().manual_seed(plan.seed)
     optimizer = torch.optim.AdamW([*loaded.encoder.parameters(), *head.parameters()], lr=plan.lr, weight_decay=1e-4)
 
@@ -111,33 +111,16 @@ def measured_by_probe(
     loaded: LoadedSimClr, train: Data, test: Data, eps: float, device: torch.device
 ) -> dict[str, float]:
     """Accuracy on the held-out images through a probe fitted on the training images, clean and under PGD-20."""
-    seen, held_out = Pixels(train.open(), loaded.preprocessing), Pixels(test.open(), loaded.preprocessing)
     loaded.to(device)
-    embeddings = np.concatenate([_embedded(loaded, images) for _, images in _batches(seen, device)])
-    probe = fit_probe(embeddings, seen.images.labels, len(seen.images.classes), device)
-    right = dict.fromkeys(("clean", "pgd"), 0)
-    attacks: dict[str, Attack] = {"clean": Clean(), "pgd": PGD(Linf(eps), steps=20)}
-    for indices, images in _batches(held_out, device):
-        labels = torch.from_numpy(held_out.images.labels[indices]).to(device)
-
-        def loss_at(pixels: Images, labels: Labels = labels) -> Tensor:
-            return F.cross_entropy(probe(loaded.encoder(pixels)), labels, reduction="none")
-
-        noise = Noise.of(0, -1, torch.from_numpy(indices).to(device))
-        for name, attack in attacks.items():
-            with without_weight_gradients(loaded.encoder):
-                perturbed = attack(loss_at, images, noise)
-            with torch.no_grad():
-                right[name] += int((probe(loaded.encoder(perturbed)).argmax(dim=1) == labels).sum())
-    return {name: count / len(held_out) for name, count in right.items()}
+    pixels = Pixels(train.open(), loaded.preprocessing)
+    probe = fit_probe(_embeddings(loaded, pixels, device), pixels.images.labels, len(pixels.images.classes), device)
+    evaluation = Evaluation(datasets={"test": test}, attacks={"pgd": PGD(Linf(eps), steps=20)})
+    suite = Suite(evaluation, lambda _: probe, loaded.preprocessing, 0, torch.float32)
+    return suite(loaded.encoder, Process(device=device))
 
 
 @torch.no_grad()
-def _embedded(loaded: LoadedSimClr, images: Images) -> np.ndarray:
-    embeddings: np.ndarray = loaded.encoder(images).cpu().numpy()
-    return embeddings
-
-
-def _batches(pixels: Pixels, device: torch.device) -> list[tuple[np.ndarray, Images]]:
+def _embeddings(loaded: LoadedSimClr, pixels: Pixels, device: torch.device) -> np.ndarray:
+    """(N, D)."""
     chunks = np.split(np.arange(len(pixels)), range(_BATCH, len(pixels), _BATCH))
-    return [(indices, as_pixels(pixels.at(indices), device)) for indices in chunks]
+    return np.concatenate([loaded.encoder(as_pixels(pixels.at(chunk), device)).cpu().numpy() for chunk in chunks])
