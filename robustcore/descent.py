@@ -197,7 +197,7 @@ class Descent:
                 gradients = [
                     attack.gradient(loss_at, some, self._delta) for loss_at, some in zip(climbs, images, strict=True)
                 ]
-                gradient = self._process.total(torch.stack(gradients).sum(dim=0)).to(device, torch.float32)
+                gradient = self._process.summed(torch.stack(gradients).sum(dim=0))
                 self._delta = attack.ascend(self._delta, gradient)
 
     def _dropped(self, step: int) -> AbstractContextManager[None]:

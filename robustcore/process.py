@@ -32,6 +32,12 @@ class Process:
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= self.world_size
 
+    def summed(self, tensor: Tensor) -> Tensor:
+        """``tensor`` summed over all processes, in place, on its device: nobody waits for the host."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
     def agree(self, tensors: Iterable[Tensor]) -> None:
         """Everyone takes over, in place, what the first process has: machines may differ in the last bits."""
         if self.world_size > 1:

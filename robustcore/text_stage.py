@@ -13,12 +13,12 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import MinLen
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from robustcore.errors import NonFiniteLoss
+from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.losses import ZeroShot
 from robustcore.losses.distill import distillation
 from robustcore.losses.energy import EnergyKind, angles, energy
@@ -49,6 +49,12 @@ class TextStage:
     lora: Lora | None = None  # None tunes the whole tower
     prompts: Annotated[tuple[str, ...], MinLen(1)] = ("This is a photo of a {}",)
     batch_size: PositiveCount = 128  # original embeddings a step, for the distillation
+
+    @model_validator(mode="after")
+    def _takes_whole_steps(self) -> "TextStage":
+        if self.optim.accumulate > 1:
+            raise InputError("the text stage takes its steps whole; expected no accumulate", "optim.accumulate")
+        return self
 
 
 def tune_text(

@@ -25,6 +25,7 @@ from robustcore.types import STRICT, PositiveCount
 
 # Keeps the random starts of an evaluation apart from those of every training step.
 _STREAM = -1
+TAKEN = ("clean", "worst", "loss", "training")  # by other numbers of the results
 WATCH = ("catastrophic_overfitting", "watch/single_step", "watch/pgd")
 
 
@@ -46,14 +47,12 @@ class Evaluation:
     @model_validator(mode="after")
     def _attacks_measure(self) -> "Evaluation":
         for name, attack in self.attacks.items():
-            if attack.training_only:
-                message = (
-                    f"'{attack.kind}' is for training only; expected an attack that stays in its ball, such as pgd"
-                )
-                raise InputError(message, f"attacks.{name}.kind")
-            if attack.climb == "robust":
-                message = "an evaluation has no training loss to climb; expected cross_entropy, dlr, ..."
-                raise InputError(message, f"attacks.{name}.climb")
+            if name in TAKEN:
+                message = f"the name '{name}' is taken by the results, expected another attack name"
+                raise InputError(message, f"attacks.{name}")
+            key, message = _misuse(attack)
+            if message:
+                raise InputError(message, f"attacks.{name}{key}")
         return self
 
     def metrics(self) -> tuple[str, ...]:
@@ -65,6 +64,18 @@ class Evaluation:
     def gradients(self) -> int:
         """Image gradients that attack one image of each set with every attack, at most."""
         return sum(attack.gradients * num_targets(attack.climb, MAX_TARGETS + 1) for attack in self.attacks.values())
+
+
+def _misuse(attack: Attack) -> tuple[str, str]:
+    """Why nothing is measured with it, and which key says so; empty if something is."""
+    if attack.training_only:
+        return ".kind", f"'{attack.kind}' is for training only; expected an attack that stays in its ball, such as pgd"
+    if attack.climb == "robust":
+        return ".climb", "an evaluation has no training loss to climb; expected cross_entropy, dlr, ..."
+    if attack.climb == "embedding" and not attack.random_start:
+        flat = f"the distance of embeddings has no gradient at the clean image, so the attack '{attack.kind}'"
+        return "", f"{flat} would never move; expected one with a random start"
+    return "", ""
 
 
 @dataclass
@@ -122,6 +133,8 @@ class Suite:
         assert single_step.kind != "clean", "the empty attack is no single step"
         single_step = replace(single_step, climb=None)  # both climb cross-entropy
         pixels, classifier = next(iter(self._sets.values()))
+        if self.text_is_trained:
+            classifier = self.classifier_of(pixels.images)
         batch = np.arange(min(len(pixels), self.evaluation.batch_size))
         attacks = [single_step, PGD(single_step.ball)]
         reference, images, noise = self._known(pixels, classifier, batch, process)

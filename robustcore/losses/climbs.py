@@ -14,12 +14,12 @@ CLIMBS: dict[Climb, Callable[[Embeddings, Reference], PerImage]] = {
     "embedding": squared_distance,
 }
 MAX_TARGETS = 9  # AutoAttack's: the most likely wrong classes, one after the other
-_LEAST_CLASSES: dict[Climb, int] = {"dlr": 3, "targeted_dlr": 4}
+_LEAST_CLASSES: dict[Climb, int] = {"cross_entropy": 2, "dlr": 3, "targeted_dlr": 4}
 
 
 def check_climb(climb: Climb, num_classes: int, key: str) -> None:
     """InputError where there are too few classes for it."""
-    least = _LEAST_CLASSES.get(climb, 2)
+    least = _LEAST_CLASSES.get(climb, 1)
     if num_classes < least:
         raise InputError(f"'{climb}' compares at least {least} classes, got {num_classes}", key)
 

@@ -52,8 +52,8 @@ class Encoder(nn.Module):
         return super().train(False)
 
     def fingerprint(self) -> str:
-        """SHA-256 of every weight and of the normaliser."""
-        return fingerprint({**self.state_dict(), "mean": self.mean, "std": self.std})
+        """SHA-256 of every weight, of the normaliser and of the layers."""
+        return fingerprint({**self.state_dict(), "mean": self.mean, "std": self.std}, str(self.visual))
 
 
 @plain_dataclass

@@ -78,8 +78,8 @@ class TextTower:
         load_adapter(self.model, others | tensors)
 
     def fingerprint(self) -> str:
-        """SHA-256 of every weight."""
-        return fingerprint(self.tensors())
+        """SHA-256 of every weight and of the layers."""
+        return fingerprint(self.tensors(), str(self.model))
 
 
 def is_text(name: str) -> bool:
@@ -87,9 +87,9 @@ def is_text(name: str) -> bool:
     return not name.startswith(("visual.", "logit_"))
 
 
-def fingerprint(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of names, shapes, types and every byte."""
-    digest = hashlib.sha256()
+def fingerprint(tensors: dict[str, Tensor], layers: str) -> str:
+    """SHA-256 of names, shapes, types and every byte, and of the printed ``layers``: an activation has no weights."""
+    digest = hashlib.sha256(layers.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from robustcore.attacks import Clean
+from robustcore.attacks import Attack, Clean
 from robustcore.data import Digits
-from robustcore.evaluation import Evaluation
+from robustcore.evaluation import WATCH, Evaluation
 from robustcore.text_stage import ANGLES
 from robustcore.types import PositiveCount
 from sweeps.constraint import Constraint
@@ -23,7 +23,7 @@ from sweeps.source.settings import child, knob_path
 from sweeps.study.keys import OneConstraint, StopEarly
 from sweeps.study.space import Knob, Space
 
-OWN_METRICS = ("clean", "worst", "loss", "zero_gradient", "catastrophic_overfitting", "text", "watch")
+OWN_METRICS = ("clean", "worst", "loss", "training", "zero_gradient", "catastrophic_overfitting", "text", "watch")
 
 
 def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
@@ -111,7 +111,14 @@ def metrics(source: Source) -> tuple[str, ...]:
     # Names alone decide, so what bears them may still be wrong.
     stalls = (f"zero_gradient/{name}" for name in ("training", *attacks))
     angles = ANGLES if source.at("recipe", "text") is not None else ()
-    return (*Evaluation(dict.fromkeys(datasets, Digits()), dict.fromkeys(attacks, Clean())).metrics(), *stalls, *angles)
+    attack: Attack | None = part(source, Attack, "recipe", "attack")
+    watched = WATCH if attack is not None and attack.gradients == 1 else ()
+    return (
+        *Evaluation(dict.fromkeys(datasets, Digits()), dict.fromkeys(attacks, Clean())).metrics(),
+        *stalls,
+        *angles,
+        *watched,
+    )
 
 
 def _metrics(source: Source) -> Iterator[Problem]:

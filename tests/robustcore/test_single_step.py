@@ -195,7 +195,6 @@ def test_no_image_that_is_trained_on_is_measured(digits: Path, tmp_path: Path, s
     assert not stored(recipe.data.train.open()) & shown.images
 
 
-@pytest.mark.xfail(strict=True, reason="the watch keeps the classifier that was made before training")
 def test_where_text_is_trained_it_asks_the_classifier_of_now(tmp_path: Path) -> None:
     """Rows that have changed places since the suite was made: from then on, no image is right."""
     rows = torch.eye(2)

@@ -1,8 +1,9 @@
 """Watches a run from outside: every forward pass of an encoder, and every operation that waits for the device."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,10 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from robustcore.finetune import finetune
 from robustcore.models import Encoder
+from robustcore.process import Process
+from tests.support import small_recipe
 
 # What copies to the host, or has a result whose shape only the device knows.
 _WAITING = {"_local_scalar_dense", "equal", "masked_select", "nonzero", "_unique2", "unique_consecutive", "bincount"}
@@ -44,11 +48,16 @@ def _look(encoder: Encoder, pixels: Tensor, embeddings: Tensor) -> Look:
         trainable,
         trainable and torch.is_grad_enabled(),
         any(parameter.grad is not None for parameter in encoder.parameters()),
-        frozenset(type(module).__name__ for module in encoder.modules() if module.training),
+        frozenset(type(module).__name__ for name, module in encoder.named_modules() if _trains(name, module)),
         {name: buffer.clone() for name, buffer in encoder.named_buffers()},
         torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32,
         torch.get_num_threads(),
     )
+
+
+def _trains(name: str, module: nn.Module) -> bool:
+    """LoRA's own modules have a mode that nothing reads."""
+    return module.training and "parametrizations" not in name.split(".")
 
 
 @contextmanager
@@ -67,6 +76,36 @@ def looking() -> Iterator[list[Look]]:
         hook.remove()
 
 
+def trained(digits: Path, cache: Path, **changes: Any) -> list[Look]:
+    """Every look of a run: one step of FARE without a clean term and no attacks at the end, but for ``changes``."""
+    short: dict[str, Any] = {"loss__alpha": 0, "optim": {"lr": 1e-2, "steps": 1}, "evaluation__attacks": {}}
+    with looking() as looks:
+        list(finetune(small_recipe(digits, **(short | changes)), Process(cache=cache)))
+    return looks
+
+
+def descents(looks: list[Look]) -> list[tuple[list[Look], Look]]:
+    """Each look that weights learn from, with those of the attacker before it."""
+    found, attack = [], []
+    for look in looks:
+        if look.descends and not look.climbs:
+            found.append((attack, look))
+            attack = []
+        elif look.climbs or not look.trainable:
+            attack.append(look)
+    return found
+
+
+def noted(function: Callable[..., Any], note: Callable[..., object]) -> Callable[..., Any]:
+    """``function``, after ``note`` has been given the same."""
+
+    def noting(*given: Any) -> Any:
+        note(*given)
+        return function(*given)
+
+    return noting
+
+
 class _Operations(TorchDispatchMode):
     def __init__(self, waits: list[str]) -> None:
         super().__init__()
@@ -74,13 +113,9 @@ class _Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = operation.name().removeprefix("aten::").partition(".")[0]
-        by_mask = name.startswith("index") and any(
-            isinstance(index, Tensor) and index.dtype == torch.bool
-            for some in args
-            if isinstance(some, list | tuple)
-            for index in some
-        )
-        if name in _WAITING or by_mask:
+        indices = [index for some in args if isinstance(some, list | tuple) for index in some]
+        by_mask = any(isinstance(index, Tensor) and index.dtype == torch.bool for index in indices)
+        if name in _WAITING or (name.startswith("index") and by_mask):
             self._waits.append(name)
         return operation(*args, **(kwargs or {}))
 
@@ -100,15 +135,8 @@ class _Calls(TorchFunctionMode):
 def noting_waits(function: Callable[..., Any], waits: list[str]) -> Callable[..., Any]:
     """``function``, adding to ``waits`` what would wait for a GPU: ``.item()``, ``if tensor``, a boolean index, ..."""
 
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        with ExitStack() as stack:
-            stack.enter_context(_Calls(waits))
-            stack.enter_context(_Operations(waits))
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        with _Calls(waits), _Operations(waits):
             return function(*args, **kwargs)
 
-    return noted
-
-
-def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether both hold equal tensors by equal names."""
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+    return noting
