@@ -86,13 +86,16 @@ def test_mistake_01_eps_is_a_distance_of_pixels_and_the_box_is_theirs_under_any_
         reach = (perturbed - images).abs().amax(dim=(1, 2, 3))
         return bool((reach - EPS).abs().max() < 1e-6 and perturbed.min() >= 0 and perturbed.max() <= 1)
 
-    unusual = saved(tmp_path / "unusual.safetensors", CLIP.model, mean=(0.2, 0.5, 0.8), std=(0.1, 0.25, 0.5))
+    mean, std = (0.2, 0.5, 0.8), (0.1, 0.25, 0.5)
+    unusual = saved(tmp_path / "unusual.safetensors", CLIP.model, mean=mean, std=std)
     attack = PGD_OF_TWO | {"stride": 2}
     ((_, look),) = descents(trained(digits, cache, model__weights=unusual, attack=attack, loss__alpha=1))
     perturbed, images = look.pixels.chunk(2)
     assert lawful(perturbed, images)
 
     encoder = Clip(weights=unusual).load().encoder
+    normalised = (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(encoder(images), encoder.visual(normalised))
     assert not lawful(mistakes.in_normalised_space(encoder, images, EPS), images)
     shrunk = images + EPS * encoder.std * (perturbed - images).sign()  # the radius alone
     assert not lawful(shrunk.clamp(0, 1), images)
@@ -391,7 +394,7 @@ def test_mistake_12_a_step_is_its_attack_and_one_descent_and_text_is_read_once(
     with monkeypatch.context() as patch:
         patch.setattr(Descent, "_reference", noted(Descent._reference, mistakes.embedding_again))
         assert of_a_step() == right | {"batches": 5}
-    monkeypatch.setattr("robustcore.finetune.Suite", lambda *given: Suite(*given[:-1], text_is_trained=True))
+    monkeypatch.setattr("robustcore.finetune.Suite", lambda *given: Suite(*given[:-1], True))
     assert of_a_step() == right | {"encode_text": 1}
     monkeypatch.setattr(TextTower, "_tokens_of", noted(TextTower._tokens_of, lambda self, *_: self._tokens.clear()))
     assert of_a_step() == right | {"encode_text": 1, "byte_tokens": 1}
@@ -434,6 +437,7 @@ def test_mistake_13_the_reference_is_of_the_weights_that_training_starts_from(
         images = descent.pixels.chunk(2)[1]
         return [float((encoder(images) - read[0]).detach().norm()) for encoder in (start.encoder, CLIP.encoder)]
 
+    trained(digits, cache)  # leaves the embeddings of the shipped weights behind
     ours, others = errors()
     assert ours < 1e-3 < 1 < others
     recipe = small_recipe(digits, model__weights=weights, loss={"kind": "pmg_aft"})
