@@ -14,6 +14,7 @@ from robustcore.data.images import as_pixels
 from robustcore.data.loaders import Batch, training_batches
 from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.losses import CLIMBS, Reference, ZeroShot, worst_targets
+from robustcore.losses.reference import zero_shot
 from robustcore.models import batch_statistics
 from robustcore.models.lora import built_once, dropped
 from robustcore.noise import Noise
@@ -42,6 +43,7 @@ class Descent:
         self._optimizer = recipe.optim.optimizer(self._parameters.values())
         self._watch = ZeroGradients()
         self._delta: Tensor | None = None  # the universal perturbation
+        self._classifier = known.classifier
 
     def _check_workers(self) -> None:
         workers, batch_size = self._process.world_size, self._recipe.data.batch_size
@@ -74,11 +76,14 @@ class Descent:
         parts = self._parts(batch)
         total = torch.zeros((), device=self._process.device)
         with self._dropped(batch.step):
+            rows = self._read_text()
             if isinstance(self._recipe.attack, Universal):
                 self._raise_universal(self._recipe.attack, parts)
             for number, part in enumerate(parts):
                 with self._synchronised(last=number == len(parts) - 1):
                     total += self._descend(part)
+            if rows is not None:
+                rows.backward(zero_shot(self._classifier).rows.grad)
         self._process.average_gradients(self._trainee.text_parameters().values())
         loss = self._process.total(total).item() / self._recipe.data.batch_size
         if math.isfinite(loss):
@@ -99,7 +104,7 @@ class Descent:
         with_clean = alpha > 0 or "clean" in loss.needs
         with built_once(), self._statistics(update=True):
             embeddings, clean = self._embedded(perturbed, images if with_clean else None)
-            reference = replace(self._with_trained_text(reference), clean=clean)
+            reference = replace(reference, clean=clean)
             per_image: PerImage = loss.robust(embeddings, self._with_original(reference, perturbed))
             if alpha > 0:
                 assert clean is not None, "the clean term has been asked for"
@@ -146,8 +151,7 @@ class Descent:
 
     @torch.no_grad()
     def _known_to_the_attacker(self, images: Images, reference: Reference) -> Reference:
-        """The text rows of this step, and what the climb reads of the clean images: phi(x), the most likely mistake."""
-        reference = self._with_trained_text(reference)
+        """And what the climb reads of the clean images: phi(x), or the most likely mistake."""
         targeted = self._recipe.climb == "targeted_dlr"
         if not targeted and not (self._recipe.climb == "robust" and "clean" in self._recipe.loss.needs):
             return reference
@@ -167,14 +171,18 @@ class Descent:
         with autocast(pixels.device, self._precision):
             return replace(reference, original_perturbed=self._known.original_encoder(pixels))
 
-    def _with_trained_text(self, reference: Reference) -> Reference:
-        """Rows as the text tower has them now, where it is trained along."""
-        if not self._recipe.trains_text or not isinstance(reference.classifier, ZeroShot):
-            return reference
-        assert self._trainee.text is not None, "it is trained"
-        prompts = self._recipe.loss.prompts or self._recipe.evaluation.prompts
-        rows = self._trainee.text.rows(self._known.pixels.images.classes, prompts)
-        return replace(reference, classifier=ZeroShot(rows, self._trainee.text.scale))
+    def _read_text(self) -> Tensor | None:
+        """Rows as the text tower has them now, where it is trained along: read once a step, with their graph.
+
+        All parts of the batch see, and pull at, a leaf of the same values; its gradient then goes down the graph.
+        """
+        text = self._trainee.text
+        if not self._recipe.trains_text or text is None:
+            return None
+        with built_once():
+            rows = text.rows(self._known.pixels.images.classes, self._recipe.loss.prompts)
+        self._classifier = ZeroShot(rows.detach().requires_grad_(), text.scale)
+        return rows
 
     def _reference(self, batch: Batch) -> Reference:
         known, device = self._known, self._process.device
@@ -182,7 +190,7 @@ class Descent:
         original = None
         if known.original is not None:
             original = torch.from_numpy(known.original[batch.indices]).to(device)
-        return Reference(labels, original, known.classifier, known.original_classifier)
+        return Reference(labels, original, self._classifier, known.original_classifier)
 
     def _raise_universal(self, attack: Universal, parts: list[Batch]) -> None:
         """``steps`` ascents of the one perturbation, each on the mean loss of the whole batch of all workers."""

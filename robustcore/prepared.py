@@ -111,15 +111,17 @@ def _with_text(
     weights: dict[str, Tensor] | None,
 ) -> Prepared:
     prompts, classes = recipe.loss.prompts or recipe.evaluation.prompts, pixels.images.classes
+    compares = bool(recipe.loss.prompts) or recipe.climb not in ("robust", "embedding")
     facts: dict[str, float] = {}
 
     @torch.no_grad()
     def zero_shot(names: tuple[str, ...], prompts: tuple[str, ...]) -> ZeroShot:
         return ZeroShot(tower.rows(names, prompts), tower.scale)
 
-    before = zero_shot(classes, prompts)
+    before = after = zero_shot(classes, prompts) if compares or recipe.text is not None else None
     if recipe.text is not None:
         assert original is not None, "the text stage distils from the original embeddings"
+        assert before is not None, "and from the original rows"
         if weights is None:
             fingerprint = f"{loaded.encoder.fingerprint()}|{pixels.images.fingerprint}"
             tune_text(recipe.text, tower, classes, original, fingerprint, recipe.seed, process)
@@ -127,16 +129,15 @@ def _with_text(
             if recipe.text.lora is not None:
                 tower.attach(recipe.text.lora, recipe.seed)
             load_text(recipe.text, tower, text_part(weights))
-        facts = row_angles(before.rows, zero_shot(classes, prompts).rows)
-    made = Prepared(
+        after = zero_shot(classes, prompts)
+        facts = row_angles(before.rows, after.rows)
+    return Prepared(
         Trainee(recipe, loaded),
         pixels,
         loaded.preprocessing,
         lambda images: zero_shot(images.classes, recipe.evaluation.prompts),
         original,
+        classifier=after if compares else None,
+        original_classifier=before if compares else None,
         facts=facts,
     )
-    if recipe.loss.prompts or recipe.climb not in ("robust", "embedding"):
-        made.classifier = zero_shot(classes, prompts)
-        made.original_classifier = before
-    return made
