@@ -1,6 +1,5 @@
 """Every shipped study: `check` passes, and those on the embedded digits run to their end."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +7,11 @@ import pytest
 import torch
 
 from robustcore.models.resnets import resnet
+from sweeps.check import check_study
 from sweeps.source import read_source, shipped_studies
 from tests.support import write_digits
 from tests.sweeps.commands import status, sweep
+from trainables.resources import this_machine
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
 
@@ -25,6 +26,7 @@ TINY = {
     "attack.steps": 1,
     "data.batch_size": 16,
     "search.sampler": "random",
+    "resources.at_once": 1,  # both in one actor, whose imports take longer than they do
 }
 TEXT = {"text.optim.steps": 2, "text.optim.warmup": 0}
 
@@ -62,7 +64,10 @@ def test_a_study_begins_with_its_question(study: str) -> None:
 
 @pytest.mark.parametrize("study", EMBEDDED)
 def test_a_study_of_the_embedded_digits_passes_its_check_as_it_stands(study: str) -> None:
-    assert "cost of each trial" in sweep("check", study).stdout
+    checked, problems, notes = check_study(study, nodes=[this_machine()])
+    assert (problems, notes) == ([], [])
+    assert checked is not None
+    assert checked.num_trials() >= 10
 
 
 @pytest.mark.parametrize("study", FULL_SIZE)
@@ -76,10 +81,13 @@ def test_a_full_size_study_passes_its_check_with_images_and_weights_given(
     }
     if study == "simclr_alpha_imagenet":
         given["model.weights"] = stand_ins["weights"]
-    described = json.loads(sweep("check", study, "--format", "json", *settings(given)).stdout)
-    assert described["cost"]["steps"]["least"] >= 5000
-    downloads = "downloaded by the first trial" in " ".join(described["notes"])
-    assert downloads == (study != "simclr_alpha_imagenet")
+    checked, problems, notes = check_study(
+        study, [f"{path}={value}" for path, value in given.items()], [this_machine()]
+    )
+    assert problems == []
+    assert checked is not None
+    assert checked.recipe.optim.steps >= 5000
+    assert ("downloaded by the first trial" in " ".join(notes)) == (study != "simclr_alpha_imagenet")
 
 
 @pytest.mark.parametrize("study", EMBEDDED)
