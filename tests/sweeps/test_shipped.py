@@ -1,5 +1,8 @@
 """Every shipped study: `check` passes, and those on the embedded digits run to their end."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from robustcore.models.resnets import resnet
 from sweeps.check import check_study
 from sweeps.source import read_source, shipped_studies
 from tests.support import write_digits
-from tests.sweeps.commands import status, sweep
+from tests.sweeps.commands import status
 from trainables.resources import this_machine
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
@@ -90,12 +93,37 @@ def test_a_full_size_study_passes_its_check_with_images_and_weights_given(
     assert ("downloaded by the first trial" in " ".join(notes)) == (study != "simclr_alpha_imagenet")
 
 
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The storage of two trials of each, launched one after the other by one process, and what it printed."""
+    storage = tmp_path_factory.mktemp("swept")
+    commands = [["launch", study, "--storage", str(storage), "--trials", "2", *tiny(study)] for study in EMBEDDED]
+    done = subprocess.run([sys.executable, "-c", LAUNCH, json.dumps(commands)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return storage, done.stdout + done.stderr
+
+
+LAUNCH = """
+import json, sys
+from sweeps.cli import main
+for command in json.loads(sys.argv[1]):
+    try:
+        main(command)
+    except SystemExit as end:
+        print("exit code", end.code)
+"""
+
+
+def tiny(study: str) -> list[str]:
+    text = "\n  text:" in read_source(study).text
+    return list(settings(TINY | (TEXT if text else {})))
+
+
 @pytest.mark.parametrize("study", EMBEDDED)
-def test_two_tiny_trials_of_a_study_of_the_embedded_digits_finish(study: str, tmp_path: Path) -> None:
-    text = read_source(study).text
-    values = TINY | (TEXT if "\n  text:" in text else {})
-    sweep("launch", study, "--storage", tmp_path, "--trials", 2, *settings(values))
-    trials = status(Path(study), tmp_path)
+def test_two_tiny_trials_of_a_study_of_the_embedded_digits_finish(study: str, swept: tuple[Path, str]) -> None:
+    storage, printed = swept
+    assert printed.count("exit code 0") == len(EMBEDDED), printed
+    trials = status(Path(study), storage)
     assert [trial["state"] for trial in trials] == ["finished", "finished"]
     for trial in trials:
         assert {"clean", "pgd", "worst", "loss", "zero_gradient/pgd"} <= trial["metrics"].keys()
