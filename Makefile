@@ -33,7 +33,7 @@ env: .venv/built
 # After a change of the dependencies in pyproject.toml.
 lock: env
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+	  --generate-hashes --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
