@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from robustcore.data.captions import Captions, CaptionSet, ParquetCaptions
 from robustcore.data.digits import Digits
 from robustcore.data.few_shot import FewShot
 from robustcore.data.folder import Folder
@@ -12,4 +13,16 @@ from robustcore.data.parquet import Parquet
 
 Data = Annotated[Digits | Parquet | Folder, Field(discriminator="kind")]
 
-__all__ = ["Data", "Digits", "FewShot", "Folder", "ImageSet", "Parquet", "Pixels", "Preprocessing"]
+__all__ = [
+    "CaptionSet",
+    "Captions",
+    "Data",
+    "Digits",
+    "FewShot",
+    "Folder",
+    "ImageSet",
+    "Parquet",
+    "ParquetCaptions",
+    "Pixels",
+    "Preprocessing",
+]

@@ -1,7 +1,8 @@
 """A labelled image set as everything else sees it, and the pixels a model of one input size reads from it."""
 
+import io
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -115,6 +116,14 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:  # PIL warns of the direct way
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def decoded(content: Any, place: str, what: str = "the image") -> Image.Image:
+    """Encoded bytes as an image in RGB; raises DataError that begins with ``place`` where they are no whole image."""
+    try:
+        return as_rgb(Image.open(io.BytesIO(content)))
+    except Exception as error:  # PIL raises a dozen kinds for a damaged file
+        raise DataError(f"{place}: cannot decode {what} ({error})", "path") from None
 
 
 def as_pixels(pixels: Tensor, device: torch.device) -> Tensor:

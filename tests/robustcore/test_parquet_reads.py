@@ -9,7 +9,7 @@ import pytest
 
 from robustcore.data import Pixels, Preprocessing
 from robustcore.data.loaders import training_batches
-from robustcore.data.parquet import OPEN_GROUPS
+from robustcore.data.rows import OPEN_GROUPS
 from tests.robustcore.greys import greys, opened, written
 
 
