@@ -1,4 +1,4 @@
-"""Captioned images for retrieval: one image, several captions. Not part of ``Data``: those images have one label each."""
+"""Captioned images for retrieval: several captions an image. Not part of ``Data``, whose images have one label each."""
 
 from typing import Literal, Protocol
 

@@ -62,13 +62,17 @@ class Preprocessing:
             image = self._resized(image)
         return np.asarray(image)
 
+    def placed(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """What an image of this size is resized to, (width, height), and what is cut off before it, (left, top)."""
+        if self.resize == "squash" or (width, height) == (self.size, self.size):
+            return self.size, self.size, 0, 0
+        ratio = self.size / min(width, height)
+        width, height = (max(self.size, round(side * ratio)) for side in (width, height))
+        return width, height, (width - self.size) // 2, (height - self.size) // 2
+
     def _resized(self, image: Image.Image) -> Image.Image:
         method = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
-        if self.resize == "squash":
-            return image.resize((self.size, self.size), method)
-        ratio = self.size / min(image.size)
-        width, height = (max(self.size, round(side * ratio)) for side in image.size)
-        left, top = (width - self.size) // 2, (height - self.size) // 2
+        width, height, left, top = self.placed(*image.size)
         resized = image.resize((width, height), method)
         return resized.crop((left, top, left + self.size, top + self.size))
 
