@@ -16,10 +16,10 @@ from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.losses import CLIMBS, Reference, ZeroShot, worst_targets
 from robustcore.losses.reference import zero_shot
 from robustcore.models import batch_statistics
-from robustcore.models.lora import built_once, dropped
+from robustcore.models.lora import dropped
 from robustcore.noise import Noise
 from robustcore.optim import optimizer_tensors, restore_optimizer
-from robustcore.precision import PRECISIONS, autocast, without_weight_gradients
+from robustcore.precision import PRECISIONS, autocast, built_once, without_weight_gradients
 from robustcore.prepared import Prepared
 from robustcore.process import Process
 from robustcore.recipe import Recipe
@@ -128,11 +128,8 @@ class Descent:
             assert self._delta is not None, "it was raised before the descent"
             return self._recipe.attack.apply(images, self._delta)
         noise = Noise.of(self._recipe.seed, batch.step, torch.from_numpy(batch.indices).to(images.device))
-        with self._attacking():
+        with without_weight_gradients(self._encoder):
             return self._recipe.attack(self._loss_at(images, reference), images, noise)
-
-    def _attacking(self) -> AbstractContextManager[None]:
-        return without_weight_gradients(self._encoder)
 
     def _loss_at(self, images: Images, reference: Reference) -> LossAt:
         """What the attacker climbs at perturbed ``images``, as a function of the pixels alone."""
@@ -199,7 +196,7 @@ class Descent:
         steps_per_epoch = max(1, len(self._known.pixels) // self._recipe.data.batch_size)
         if self._delta is None or parts[0].step % steps_per_epoch == 0:
             self._delta = attack.start(images[0])
-        with self._attacking():
+        with without_weight_gradients(self._encoder):
             climbs = [self._loss_at(some, self._reference(part)) for some, part in zip(images, parts, strict=True)]
             for _ in range(attack.steps):
                 gradients = [

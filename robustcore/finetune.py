@@ -5,12 +5,12 @@ The next hop is ``robustcore.descent``, which makes one step of it.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from robustcore.descent import Descent
-from robustcore.evaluation import Suite
+from robustcore.evaluation import Outcome, Suite
 from robustcore.precision import PRECISIONS
 from robustcore.prepared import prepare
 from robustcore.process import Process
@@ -35,6 +35,8 @@ class Progress:
     final: bool
     seconds: float  # of work in this process since the loop began
     state: Callable[[], State]
+    samples: dict[str, int]  # the number of images of each data set that was measured
+    flags: dict[str, str]  # why a number may not hold: see ``Outcome``
 
 
 def finetune(recipe: Recipe, process: Process | None = None, resume: State | None = None) -> Iterator[Progress]:
@@ -49,7 +51,7 @@ def finetune(recipe: Recipe, process: Process | None = None, resume: State | Non
     suite = Suite(
         recipe.evaluation,
         known.classifier_of,
-        known.preprocessing,
+        known.pixels.preprocessing,
         recipe.seed,
         PRECISIONS[recipe.precision],
         recipe.trains_text,
@@ -59,19 +61,21 @@ def finetune(recipe: Recipe, process: Process | None = None, resume: State | Non
         run.restore(resume.weights, resume.optimizer)
         first = resume.step
 
-    def progress(step: int, metrics: dict[str, float]) -> Progress:
+    def progress(step: int, trained: dict[str, float]) -> Progress:
+        outcome = measured()
         final, seconds = step == recipe.optim.steps, time.perf_counter() - started
 
         def state() -> State:
             # The last state has no more use for the optimizer.
             return State(step, _copied(run.weights()), {} if final else _copied(run.optimizer()))
 
-        return Progress(step, metrics, final, seconds, state)
+        return Progress(step, outcome.metrics | trained, final, seconds, state, outcome.samples, outcome.flags)
 
-    def measured() -> dict[str, float]:
+    def measured() -> Outcome:
         encoder = known.trainee.encoder
+        outcome = suite(encoder, process)
         watched = suite.watch(recipe.attack, encoder, process) if recipe.is_single_step else {}
-        return suite(encoder, process) | watched | known.facts
+        return replace(outcome, metrics=outcome.metrics | watched | known.facts)
 
     total, losses = recipe.optim.steps, _Mean()
     for step, loss in run.steps(range(first, total)):
@@ -79,9 +83,9 @@ def finetune(recipe: Recipe, process: Process | None = None, resume: State | Non
         done = step + 1
         if done % recipe.evaluation.every == 0 or done == total:
             run.check_weights(done)
-            yield progress(done, measured() | run.stalls() | {"loss": losses.take()})
+            yield progress(done, run.stalls() | {"loss": losses.take()})
     if total == 0:
-        yield progress(0, measured())
+        yield progress(0, {})
 
 
 class _Mean:

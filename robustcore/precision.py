@@ -16,16 +16,28 @@ def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextMan
 
 
 @contextmanager
+def built_once() -> Iterator[None]:
+    """Inside, a weight that is computed (LoRA's) is built when it is first read; attention alone reads one four times.
+
+    For a descent or an evaluation: an attack has it from ``without_weight_gradients``. What weights are computed from
+    must stay the same, and no block may be around both attack and descent: a weight that the attack built has no
+    gradients.
+    """
+    with parametrize.cached():
+        yield
+
+
+@contextmanager
 def without_weight_gradients(module: nn.Module) -> Iterator[None]:
     """While an attack runs, only pixels have gradients: it halves the matrix products of a backward pass.
 
-    Weights that are computed (LoRA's) are built once, at the first forward pass, not in each of them.
+    Weights that are computed are ``built_once``.
     """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        with parametrize.cached():
+        with built_once():
             yield
     finally:
         for parameter in trained:

@@ -84,6 +84,7 @@ class Sweep:
             self._complete.add(trial)
         evaluation = Evaluation(result["step"], result["metrics"], result["seconds"])
         if record.record(evaluation):
+            record.samples, record.flags = result["samples"], result["flags"]
             self._tracker.evaluate(record, evaluation)
             if time.monotonic() - self._saved > _SAVE_SHARE * self._saving:
                 self._save()
@@ -161,6 +162,7 @@ class Sweep:
     def _copy(self, record: TrialRecord, twin: TrialRecord) -> None:
         """The same knobs are not paid for twice."""
         record.state, record.evaluations, record.device = twin.state, list(twin.evaluations), twin.device
+        record.samples, record.flags = twin.samples, twin.flags
         outcome = f": {twin.reason}" if twin.reason else ", whose result it takes"
         record.reason = f"the same knobs as trial {twin.trial}{outcome}"
         self._settle(record)

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 }
 
 # Inside robustcore: what each part may import besides itself and the vocabulary, which imports itself alone.
-VOCABULARY = {"errors", "noise", "once", "precision", "process", "stalls", "storage", "types"}
+VOCABULARY = {"errors", "intervals", "noise", "once", "precision", "process", "stalls", "storage", "types"}
 ORDER = {
     "attacks": set[str](),
     "losses": set[str](),
@@ -33,12 +33,14 @@ ORDER = {
     "models": {"data"},
     "evaluation": {"attacks", "data", "losses", "models"},
     "text_stage": {"losses", "models", "optim"},
+    "original": {"data", "evaluation", "losses", "models"},
     "recipe": {"attacks", "data", "evaluation", "losses", "models", "optim", "text_stage"},
     "trainee": {"models", "recipe", "text_stage"},
-    "prepared": {"data", "evaluation", "losses", "models", "recipe", "text_stage", "trainee"},
+    "prepared": {"data", "evaluation", "losses", "models", "original", "recipe", "text_stage", "trainee"},
+    "trained": {"data", "evaluation", "models", "original", "recipe", "trainee"},
     "descent": {"attacks", "data", "losses", "models", "optim", "prepared", "recipe"},
     "finetune": {"descent", "evaluation", "prepared", "recipe"},
-    "pretrain": {"attacks", "data", "evaluation", "losses", "models"},
+    "pretrain": {"attacks", "data", "evaluation", "losses", "models", "original"},
 }
 
 

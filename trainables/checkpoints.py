@@ -6,7 +6,7 @@ before it is used. In-place trials and Ray Train runs write the same files, so e
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from safetensors.torch import load, save
 
@@ -25,6 +25,8 @@ class Report:
     metrics: dict[str, float]
     seconds: float
     final: bool
+    samples: dict[str, int] = field(default_factory=dict)  # see ``Progress``
+    flags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def reports(assignment: Assignment, process: Process) -> Iterator[Report]:
         return
     earlier = past[-1].seconds if past else 0.0
     for progress in finetune(recipe, process, saved.state if saved is not None else None):
-        report = Report(progress.step, progress.metrics, earlier + progress.seconds, progress.final)
+        seconds = earlier + progress.seconds
+        report = Report(progress.step, progress.metrics, seconds, progress.final, progress.samples, progress.flags)
         past = [*past, report]
         if process.rank == 0:
             save_checkpoint(folder, fingerprint, Checkpoint(progress.state(), past))

@@ -1,6 +1,8 @@
 """How good an encoder is, clean and attacked. Evaluation does not know that training exists."""
 
-from robustcore.evaluation.suite import WATCH, Evaluation, Suite
+from robustcore.evaluation.evaluation import TAKEN, Evaluation
+from robustcore.evaluation.outcome import Outcome, Survival
+from robustcore.evaluation.suite import WATCH, ClassifierOf, Suite
 from robustcore.evaluation.survivors import survivors
 
-__all__ = ["WATCH", "Evaluation", "Suite", "survivors"]
+__all__ = ["TAKEN", "WATCH", "ClassifierOf", "Evaluation", "Outcome", "Suite", "Survival", "survivors"]

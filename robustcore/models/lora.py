@@ -90,17 +90,6 @@ class Lora:
 
 
 @contextmanager
-def built_once() -> Iterator[None]:
-    """Inside, a weight is built when it is first read and then kept; attention alone reads one four times a forward.
-
-    For a descent or an evaluation: an attack has it from ``without_weight_gradients``. A, B and ``dropped`` must stay
-    the same, and no block may be around both attack and descent: a weight that the attack built has no gradients.
-    """
-    with parametrize.cached():
-        yield
-
-
-@contextmanager
 def dropped(module: nn.Module, seed: int, step: int) -> Iterator[None]:
     """Inside, each A lacks some of its inputs: a function of ``seed``, ``step`` and the weight alone.
 

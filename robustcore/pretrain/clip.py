@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from robustcore.attacks import PGD, Linf
 from robustcore.data import Data, Digits, Pixels
 from robustcore.evaluation import Evaluation, Suite
-from robustcore.losses import ZeroShot
 from robustcore.models import Clip, LoadedClip
 from robustcore.models.architectures import ARCHITECTURES
 from robustcore.models.clip import PLAIN_MEAN, PLAIN_STD
 from robustcore.models.weights import Description, save_model
+from robustcore.original import zero_shot_by
 from robustcore.pretrain.loop import descend
 from robustcore.process import Process
 from robustcore.types import Images, Labels
@@ -132,11 +132,5 @@ def save(path: Path, clip: LoadedClip, architecture: str) -> None:
 def measured(clip: LoadedClip, test: Data, eps: float, device: torch.device) -> dict[str, float]:
     """Zero-shot accuracy on the held-out images, clean and under PGD-20 at ``eps``."""
     evaluation = Evaluation(datasets={"test": test}, attacks={"pgd": PGD(Linf(eps), steps=20)}, prompts=PROMPTS[:1])
-    suite = Suite(
-        evaluation,
-        lambda images: ZeroShot(clip.classifier_rows(images.classes, evaluation.prompts), clip.scale),
-        clip.preprocessing,
-        0,
-        torch.float32,
-    )
-    return suite(clip.encoder, Process(device=device))
+    suite = Suite(evaluation, zero_shot_by(clip.text), clip.preprocessing, 0, torch.float32)
+    return suite(clip.encoder, Process(device=device)).metrics

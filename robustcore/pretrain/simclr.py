@@ -115,8 +115,8 @@ def measured_by_probe(
     pixels = Pixels(train.open(), loaded.preprocessing)
     probe = fit_probe(_embeddings(loaded, pixels, device), pixels.images.labels, len(pixels.images.classes), device)
     evaluation = Evaluation(datasets={"test": test}, attacks={"pgd": PGD(Linf(eps), steps=20)})
-    suite = Suite(evaluation, lambda _: probe, loaded.preprocessing, 0, torch.float32)
-    return suite(loaded.encoder, Process(device=device))
+    suite = Suite(evaluation, lambda *_: probe, loaded.preprocessing, 0, torch.float32)
+    return suite(loaded.encoder, Process(device=device)).metrics
 
 
 @torch.no_grad()

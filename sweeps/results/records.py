@@ -1,7 +1,7 @@
 """What is known about one trial; only the driver of the sweep writes a record, everyone else reads."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Value = float | int | str | bool | None
@@ -17,13 +17,28 @@ class Evaluation:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """What is left of a trial's objectives under a stronger attack.
+
+    ``metrics`` are named as the searched ones (``pgd``, ``pgd/digits``), so that both stand side by side;
+    ``attacks`` say what was in truth run in the place of each attack, as a recipe would write it.
+    """
+
+    metrics: dict[str, float]
+    attacks: dict[str, dict[str, Any]]
+    samples: dict[str, int]  # images of each data set
+    flags: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
 @dataclass
 class TrialRecord:
     """One trial: what was asked of it, what it answered, and where.
 
     ``trial`` is our own id in the order of suggestion (``"0007"``), ``started`` is in Unix seconds,
-    ``reason`` is one sentence for a failed, stopped or copied trial, and ``copy_of`` names the trial whose
-    result a duplicate took.
+    ``reason`` is one sentence for a failed, stopped or copied trial, ``copy_of`` names the trial whose result a
+    duplicate took, and ``repeat_of`` the trial whose recipe this one runs with another seed.
     """
 
     trial: str
@@ -34,11 +49,15 @@ class TrialRecord:
     state: State = "pending"
     reason: str = ""
     copy_of: str = ""
+    repeat_of: str = ""
     evaluations: list[Evaluation] = field(default_factory=list)
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     started: float | None = None
     sampler: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)  # images of each data set that was measured
+    flags: dict[str, str] = field(default_factory=dict)  # of the last evaluation: why a number may not hold
+    certificate: Certificate | None = None
 
     @property
     def step(self) -> int:
@@ -76,8 +95,11 @@ class TrialRecord:
         }
         if self.reason:
             public["reason"] = self.reason
-        if self.copy_of:
-            public["copy_of"] = self.copy_of
+        for name in ("copy_of", "repeat_of", "samples", "flags"):
+            if value := getattr(self, name):
+                public[name] = value
+        if self.certificate is not None:
+            public["certificate"] = asdict(self.certificate)
         return public
 
 

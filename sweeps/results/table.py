@@ -6,14 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweeps.results.records import Evaluation, TrialRecord
+from sweeps.results.records import Certificate, Evaluation, TrialRecord
 
 MARK = b"sweeps"
 """Key of the metadata; the value: {"knobs": {path: {"column", "json"}}, "metrics": {name: column}}."""
 
 # Columns with one value per trial, in the order of the file. The others hold JSON.
-TEXTS = ("trial", "state", "reason", "copy_of", "device", "recipe_hash")
-JSONS = ("recipe", "versions", "sampler")
+TEXTS = ("trial", "state", "reason", "copy_of", "repeat_of", "device", "recipe_hash")
+JSONS = ("recipe", "versions", "sampler", "samples", "flags", "certificate")
+LATER: dict[str, Any] = {"repeat_of": "", "samples": "{}", "flags": "{}", "certificate": "null"}
+"""Columns that older files lack, and what stands for them."""
 NOTHING: list[None] = [None]
 FIXED = (*TEXTS, *JSONS, "step", "seconds", "seed", "started")
 
@@ -57,7 +59,7 @@ def _fixed_columns(records: Sequence[TrialRecord]) -> dict[str, pa.Array]:
     columns["seed"] = pa.array([record.seed for record in records], pa.int64())
     columns["started"] = pa.array([record.started for record in records], pa.float64())
     for name in JSONS:
-        columns[name] = pa.array([json.dumps(getattr(record, name)) for record in records], pa.string())
+        columns[name] = pa.array([json.dumps(getattr(r, name), default=vars) for r in records], pa.string())
     return columns
 
 
@@ -93,8 +95,12 @@ def from_table(table: pa.Table) -> list[TrialRecord]:
 
 
 def _records(trials: pa.Table, knobs: dict[str, dict[str, Any]]) -> list[TrialRecord]:
+    for name, value in LATER.items():
+        if name not in trials.column_names:
+            trials = trials.append_column(name, pa.array([value] * len(trials), pa.string()))
     fixed = {name: trials[name].to_pylist() for name in (*TEXTS, "seed", "started")}
     fixed |= {name: [json.loads(text) for text in trials[name].to_pylist()] for name in JSONS}
+    fixed["certificate"] = [None if given is None else Certificate(**given) for given in fixed["certificate"]]
     records = [TrialRecord(knobs={}, **dict(zip(fixed, row, strict=True))) for row in zip(*fixed.values(), strict=True)]
     for path, knob in knobs.items():
         for record, value in zip(records, trials[knob["column"]].to_pylist(), strict=True):

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from robustcore.attacks import Attack, Clean
 from robustcore.data import Digits
-from robustcore.evaluation import WATCH, Evaluation
+from robustcore.evaluation import TAKEN, WATCH, Evaluation
 from robustcore.text_stage import ANGLES
 from robustcore.types import PositiveCount
 from sweeps.constraint import Constraint
@@ -23,7 +23,7 @@ from sweeps.source.settings import child, knob_path
 from sweeps.study.keys import OneConstraint, StopEarly
 from sweeps.study.space import Knob, Space
 
-OWN_METRICS = ("clean", "worst", "loss", "training", "zero_gradient", "catastrophic_overfitting", "text", "watch")
+OWN_METRICS = (*TAKEN, "zero_gradient", "catastrophic_overfitting", "text", "watch")
 
 
 def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:

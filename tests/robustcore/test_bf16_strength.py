@@ -49,11 +49,11 @@ def measured(robust: LoadedClip, precision: torch.dtype, scale: float, *attacks:
     """Metrics on the 400 held-out digits, through a classifier of that logit scale."""
     evaluation = Evaluation({"digits": Digits("test")}, {attack.kind: attack for attack in attacks})
 
-    def classifier_of(images: ImageSet) -> ZeroShot:
+    def classifier_of(images: ImageSet, prompts: tuple[str, ...]) -> ZeroShot:
         return ZeroShot(robust.classifier_rows(images.classes, evaluation.prompts), scale)
 
     suite = Suite(evaluation, classifier_of, robust.preprocessing, 0, precision)
-    return suite(robust.encoder, Process())
+    return suite(robust.encoder, Process()).metrics
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from robustcore.attacks import FGSM, L2, PGD, Clean, Linf
-from robustcore.data import Digits, ImageSet, Parquet
+from robustcore.data import Digits, Parquet
 from robustcore.evaluation import Evaluation, Suite, survivors
 from robustcore.losses import Reference, ZeroShot
 from robustcore.models import Clip, Encoder
 from robustcore.noise import Noise
+from robustcore.original import zero_shot_by
 from robustcore.process import Process
 
 CLIP = Clip(weights="digits").load()
@@ -114,14 +115,11 @@ def test_an_evaluation_leaves_no_gradient_on_the_encoder_and_its_weights_trainab
 
 def suite(datasets: dict[str, Any], attacks: dict[str, Any], seed: int = 0, batch_size: int = 32) -> dict[str, float]:
     evaluation = Evaluation(datasets=datasets, attacks=attacks, batch_size=batch_size)
-    return made(evaluation, seed)(CLIP.encoder, Process())
+    return made(evaluation, seed)(CLIP.encoder, Process()).metrics
 
 
 def made(evaluation: Evaluation, seed: int = 0) -> Suite:
-    def zero_shot(images: ImageSet) -> ZeroShot:
-        return ZeroShot(CLIP.classifier_rows(images.classes, evaluation.prompts), CLIP.scale)
-
-    return Suite(evaluation, zero_shot, CLIP.preprocessing, seed, torch.float32)
+    return Suite(evaluation, zero_shot_by(CLIP.text), CLIP.preprocessing, seed, torch.float32)
 
 
 ATTACKS: dict[str, FGSM | PGD | Clean] = {
@@ -164,8 +162,8 @@ def test_numbers_do_not_depend_on_the_batch_size_and_repeat_with_the_seed(digits
 
 def test_every_process_counts_its_own_images_and_all_are_counted_once(digits: Path) -> None:
     evaluation = Evaluation(datasets=sets(digits), attacks={"fgsm": ATTACKS["fgsm"]})
-    counted = [made(evaluation, 0)(CLIP.encoder, Alone(rank=rank, world_size=5)) for rank in range(5)]
-    alone = made(evaluation, 0)(CLIP.encoder, Process())
+    counted = [made(evaluation, 0)(CLIP.encoder, Alone(rank=rank, world_size=5)).metrics for rank in range(5)]
+    alone = made(evaluation, 0)(CLIP.encoder, Process()).metrics
     for name, share in alone.items():
         assert sum(one[name] for one in counted) == pytest.approx(share)
 

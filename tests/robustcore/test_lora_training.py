@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from robustcore.attacks import PGD, Linf
-from robustcore.models.lora import Lora, adapter, built_once, dropped, merged
+from robustcore.models.lora import Lora, adapter, dropped, merged
 from robustcore.noise import Noise
-from robustcore.precision import without_weight_gradients
+from robustcore.precision import built_once, without_weight_gradients
 from tests.robustcore.lora_towers import VIT, adapted_weights, stirred, trained
 from tests.robustcore.towers import IMAGES
 

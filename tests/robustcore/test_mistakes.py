@@ -121,7 +121,7 @@ def test_mistake_02_the_attacker_climbs_logits_at_the_checkpoints_scale_and_unsc
         return used
 
     assert scales() == {CLIP.scale} == {CLIP.model.logit_scale.exp().item()}  # type: ignore[operator]  # a parameter
-    monkeypatch.setattr("robustcore.prepared.ZeroShot", lambda rows, scale: ZeroShot(rows, 1))
+    monkeypatch.setattr("robustcore.original.ZeroShot", lambda rows, scale: ZeroShot(rows, 1))
     assert scales() == {1}
 
 
@@ -308,7 +308,7 @@ def test_mistake_10_clean_and_attacked_accuracy_are_of_the_same_images(
     attacks: dict[str, Any] = {"pgd": PGD(BALL, steps=2), "apgd": APGD(BALL, steps=2)}
     evaluation = Evaluation({"digits": Parquet(str(digits), split="test")}, attacks, batch_size=10)
     classifier = ZeroShot(CLIP.classifier_rows(Digits().open().classes, evaluation.prompts), CLIP.scale)
-    suite = Suite(evaluation, lambda images: classifier, CLIP.preprocessing, 0, torch.float32)
+    suite = Suite(evaluation, lambda images, prompts: classifier, CLIP.preprocessing, 0, torch.float32)
     shown: dict[str, list[Tensor]] = {}
     for kind in (Clean, PGD, APGD):
         note = noted(kind.__call__, lambda self, loss_at, images, noise: shown[self.kind].extend(images))
@@ -317,7 +317,7 @@ def test_mistake_10_clean_and_attacked_accuracy_are_of_the_same_images(
     def measured() -> tuple[int, dict[str, float]]:
         """How many sets of images the attacks were shown, and the metrics."""
         shown.update({"clean": [], "pgd": [], "apgd": []})
-        metrics = suite(CLIP.encoder, Process())
+        metrics = suite(CLIP.encoder, Process()).metrics
         return len({torch.stack(images).numpy().tobytes() for images in shown.values()}), metrics
 
     sets, metrics = measured()
@@ -444,7 +444,7 @@ def test_mistake_13_the_reference_is_of_the_weights_that_training_starts_from(
     original = prepare(recipe, Process(cache=cache)).original_encoder
     assert original is not None
     assert original.fingerprint() == start.encoder.fingerprint() != CLIP.encoder.fingerprint()
-    monkeypatch.setattr("robustcore.prepared.original_embeddings", mistakes.of_these_weights(CLIP.encoder))
+    monkeypatch.setattr("robustcore.original.original_embeddings", mistakes.of_these_weights(CLIP.encoder))
     ours, others = errors()
     assert others < 1e-3 < 1 < ours
 

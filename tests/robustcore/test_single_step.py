@@ -83,7 +83,7 @@ def suite_of(greys: list[int], folder: Path, **options: Any) -> Suite:
     path = write_parquet(folder / "greys.parquet", [coloured(grey) for grey in greys], [0] * len(greys))
     evaluation = Evaluation({"greys": Parquet(str(path), classes=("dark", "bright"))}, {}, **options)
 
-    def as_logits(images: ImageSet) -> Classifier:
+    def as_logits(images: ImageSet, prompts: tuple[str, ...]) -> Classifier:
         return Probe(10 * torch.eye(2), torch.zeros(2))
 
     return Suite(evaluation, as_logits, Preprocessing(4), 0, torch.float32)
@@ -200,8 +200,8 @@ def test_where_text_is_trained_it_asks_the_classifier_of_now(tmp_path: Path) -> 
     rows = torch.eye(2)
     suite = suite_of([80] * 3, tmp_path)
     suite = Suite(
-        suite.evaluation, lambda images: Probe(rows, torch.zeros(2)), Preprocessing(4), 0, torch.float32, True
+        suite.evaluation, lambda images, prompts: Probe(rows, torch.zeros(2)), Preprocessing(4), 0, torch.float32, True
     )
     rows = rows.flip(0)
-    assert suite(Encoder(Linear(), (0,) * 3, (1,) * 3), Process())["clean"] == 0
+    assert suite(Encoder(Linear(), (0,) * 3, (1,) * 3), Process()).metrics["clean"] == 0
     assert watched(Linear(), suite, FGSM(Linf(EPS))) == [0.0, 0.0, 0.0]

@@ -159,11 +159,11 @@ def test_a_suite_reports_the_share_of_every_attack_but_the_empty_one(tmp_path: P
         batch_size=5,
     )
 
-    def favouring_the_first(images: ImageSet) -> Classifier:
+    def favouring_the_first(images: ImageSet, prompts: tuple[str, ...]) -> Classifier:
         return Probe(torch.tensor([[1.0, 2], [0, 1], [2, 0]]), torch.tensor([9.0, 3, 0]))
 
     suite = Suite(evaluation, favouring_the_first, Preprocessing(4), 0, torch.float32)
-    metrics = suite(Encoder(Half(), (0,) * 3, (1,) * 3), Process())
+    metrics = suite(Encoder(Half(), (0,) * 3, (1,) * 3), Process()).metrics
     assert metrics["clean/greys"] == pytest.approx(1 / 3)
     stalls = {name: value for name, value in metrics.items() if name.startswith("zero_gradient")}
     assert stalls == pytest.approx({"zero_gradient/pgd": 2 / 3, "zero_gradient/apgd": 2 / 3})

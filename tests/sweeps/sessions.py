@@ -78,7 +78,7 @@ class Session:
 def result(step: int, final: bool = False, failure: str = "", traceback: str = "") -> dict[str, Any]:
     """What a trial hands to Ray."""
     metrics = {"clean": 0.9 - step / 100, "pgd": step / 10, "worst": step / 10, "loss": 0.5}
-    plain = {"step": step, "metrics": metrics, "seconds": step / 2, "final": final}
+    plain = {"step": step, "metrics": metrics, "seconds": step / 2, "final": final, "samples": {}, "flags": {}}
     return {**plain, "device": "cpu", "failure": failure, "traceback": traceback}
 
 
