@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustcore.attacks import Universal
 from robustcore.data.images import as_pixels
-from robustcore.data.loaders import Batch, training_batches
+from robustcore.data.loaders import Batch, steps_per_epoch, training_batches
 from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.losses import CLIMBS, Reference, ZeroShot, worst_targets
 from robustcore.losses.reference import zero_shot
@@ -39,6 +39,7 @@ class Descent:
         self._trainee, self._encoder = known.trainee, known.trainee.encoder
         self._batch_norm = recipe.model.kind == "simclr" and recipe.model.batch_norm == "batch"
         self._parameters = self._trainee.parameters()
+        self._text_parameters = self._trainee.text_parameters()
         self._distributed = process.wrap(self._encoder)
         self._optimizer = recipe.optim.optimizer(self._parameters.values())
         self._watch = ZeroGradients()
@@ -84,7 +85,7 @@ class Descent:
                     total += self._descend(part)
             if rows is not None:
                 rows.backward(zero_shot(self._classifier).rows.grad)
-        self._process.average_gradients(self._trainee.text_parameters().values())
+        self._process.average_gradients(self._text_parameters.values())
         loss = self._process.total(total).item() / self._recipe.data.batch_size
         if math.isfinite(loss):
             self._optimizer.step()
@@ -193,8 +194,8 @@ class Descent:
         """``steps`` ascents of the one perturbation, each on the mean loss of the whole batch of all workers."""
         device = self._process.device
         images = [as_pixels(part.pixels, device) for part in parts]
-        steps_per_epoch = max(1, len(self._known.pixels) // self._recipe.data.batch_size)
-        if self._delta is None or parts[0].step % steps_per_epoch == 0:
+        epoch_steps = steps_per_epoch(self._known.pixels.images, self._recipe.data.batch_size)
+        if self._delta is None or parts[0].step % epoch_steps == 0:
             self._delta = attack.start(images[0])
         with without_weight_gradients(self._encoder):
             climbs = [self._loss_at(some, self._reference(part)) for some, part in zip(images, parts, strict=True)]

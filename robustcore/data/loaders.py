@@ -55,14 +55,19 @@ def _places(
     count = len(images.labels)
     if batch_size > count:
         raise DataError(f"{images.name} has {count} images, expected at least one batch of {batch_size}")
-    steps_per_epoch = count // batch_size
+    epoch_steps = steps_per_epoch(images, batch_size)
     share = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
     epoch, order = -1, np.empty((0, 0), np.int64)
     for step in steps:
-        if step // steps_per_epoch != epoch:
-            epoch = step // steps_per_epoch
+        if step // epoch_steps != epoch:
+            epoch = step // epoch_steps
             order = epoch_order(images, batch_size, seed, epoch)
-        yield step, order[step % steps_per_epoch, share]
+        yield step, order[step % epoch_steps, share]
+
+
+def steps_per_epoch(images: ImageSet, batch_size: int) -> int:
+    """Whole batches alone."""
+    return len(images.labels) // batch_size
 
 
 def epoch_order(images: ImageSet, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -72,6 +77,6 @@ def epoch_order(images: ImageSet, batch_size: int, seed: int, epoch: int) -> np.
     order = np.concatenate(
         [starts[group] + generator.permutation(sizes[group]) for group in generator.permutation(len(sizes))]
     )
-    steps, streams = len(order) // batch_size, math.gcd(batch_size, STREAMS)
+    steps, streams = steps_per_epoch(images, batch_size), math.gcd(batch_size, STREAMS)
     places = order[: steps * batch_size].reshape(streams, steps, batch_size // streams)
     return places.transpose(1, 0, 2).reshape(steps, batch_size)

@@ -106,11 +106,6 @@ def dropped(module: nn.Module, seed: int, step: int) -> Iterator[None]:
             delta.mask = None
 
 
-def has_lora(module: nn.Module) -> bool:
-    """Whether anything in ``module`` is adapted."""
-    return next(_adapted(module), None) is not None
-
-
 def adapter(module: nn.Module) -> dict[str, Tensor]:
     """Every A and B, ``<weight>.lora_a`` (blocks, rank, in) and ``.lora_b`` (blocks, out, rank); not copies."""
     return {name: parameter.detach() for name, parameter in _factors(module).items()}
