@@ -1,0 +1,119 @@
+"""What the verbs of `sweep` have in common: their options, where a study's results are, errors as sentences."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from robustcore.storage import Folder
+    from sweeps.study import Study
+
+FAILED, WRONG_REQUEST = 1, 2
+
+
+class StudyArgument(click.ParamType[str]):
+    """A path to a study, or the bare name of a shipped one."""
+
+    name = "study"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Shipped names, then files."""
+        from sweeps.source import shipped_studies
+
+        names = [CompletionItem(name) for name in shipped_studies() if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")]
+
+
+class RayAddress(click.ParamType[str]):
+    """Ray itself answers a malformed address with a traceback."""
+
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The address, if it has the form of one."""
+        if not re.fullmatch(r"local|auto|[^\s/]+:\d+", value):
+            self.fail(f"expected local, auto, or HOST:PORT, got {value!r}", param, ctx)
+        return value
+
+
+study_argument = click.argument("study", type=StudyArgument())
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change one value of the study: loss.alpha=0.3, search.trials=8. Setting a knob pins it.",
+)
+storage_option = click.option(
+    "--storage", metavar="URI", help="Where results go (default: the study's own, else ./runs)."
+)
+address_option = click.option(
+    "--address",
+    type=RayAddress(),
+    default="local",
+    show_default=True,
+    help="Ray to run on: local, auto, or HOST:PORT.",
+)
+trials_option = click.option("--trials", type=click.IntRange(min=1), help="How many trials in all.")
+
+
+def format_option(*kinds: str) -> Callable[[Any], Any]:
+    """``--format``, one of ``kinds``."""
+    return click.option("--format", "kind", type=click.Choice(kinds), default="text", show_default=True)
+
+
+def checked_study(
+    study: str, settings: tuple[str, ...], storage: str | None, address: str = "local"
+) -> tuple["Study", list[str]]:
+    """The study if nothing is wrong with it; else every problem on stderr, and exit code 2."""
+    from sweeps.check import check_study
+    from trainables.resources import this_machine
+
+    if storage is not None:
+        settings = (*settings, f"storage={storage}")
+    checked, problems, notes = check_study(study, settings, [this_machine()] if address == "local" else None)
+    if problems or checked is None:
+        for problem in problems:
+            click.echo(str(problem), err=True)
+        sys.exit(WRONG_REQUEST)
+    return checked, notes
+
+
+def folder_of(study: str, storage: str | None) -> "Folder":
+    """Where the study's results are: under the name it has in its file, or that it was launched under."""
+    from robustcore.storage import Folder
+    from sweeps.source import named
+
+    name, own_storage = named(study)
+    return Folder(storage or own_storage).at(name)
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """What the user can put right is a sentence, not a traceback."""
+    from robustcore.errors import InputError, NonFiniteLoss
+    from sweeps.source import StudyError
+    from sweeps.stored import RequestError
+
+    try:
+        yield
+    except (RequestError, StudyError, InputError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(WRONG_REQUEST)
+    except NonFiniteLoss as error:
+        click.echo(str(error), err=True)
+        sys.exit(FAILED)
+
+
+def print_table(table: Any) -> None:
+    """A table of rich, as wide as the terminal."""
+    from rich.console import Console
+
+    # A pipe has no width: a table that was cut there would lose columns.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(table)
