@@ -118,7 +118,7 @@ class Suite:
         device: torch.device,
     ) -> Tensor:
         """(len(chosen), attacks), 1 where the image survives the attack."""
-        found = []
+        found = [torch.zeros(0, len(attacks))]  # a process may have no image
         for start in range(0, len(chosen), self.evaluation.batch_size):
             indices = chosen[start : start + self.evaluation.batch_size]
             reference, images, noise = self._known(exhibit, indices, device)
