@@ -47,3 +47,38 @@ def metric_interval(
     if not parts or not names <= samples.keys() or any(part not in metrics for part in parts):
         return None
     return mean_interval([wilson(metrics[f"{attack}/{each}"], samples[each], confidence) for each in names])
+
+
+def repeated_interval(values: Sequence[float], images: Interval | None, confidence: float = CONFIDENCE) -> Interval:
+    """Of the mean of two or more seeds' ``values``: Student's t over them.
+
+    ``images`` is the interval of that mean as a share, if it is one: every seed is measured on the same images,
+    so that more seeds do not make it narrower. The half-widths add up in squares, and the ends stay in [0, 1].
+    """
+    value, count = sum(values) / len(values), len(values)
+    variance = sum((each - value) ** 2 for each in values) / (count - 1)
+    seeds = student(count - 1, confidence) * math.sqrt(variance / count)
+    if images is None:
+        return Interval(value, value - seeds, value + seeds)
+    below, above = math.hypot(seeds, value - images.low), math.hypot(seeds, images.high - value)
+    return Interval(value, max(0.0, value - below), min(1.0, value + above))
+
+
+def student(freedom: int, confidence: float = CONFIDENCE) -> float:
+    """How far Student's t with ``freedom`` >= 1 degrees stays from zero with that probability."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        low, high = (angle, high) if _within(angle, freedom) < confidence else (low, angle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _within(angle: float, freedom: int) -> float:
+    """P(|t| < sqrt(freedom) tan(angle)), a finite sum (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4)."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for factor in range(1 + odd, freedom, 2):
+        total += term
+        term *= factor / (factor + 1) * cosine**2
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from robustcore.intervals import Interval, mean_interval, metric_interval, wilson
+from robustcore.intervals import Interval, mean_interval, metric_interval, repeated_interval, student, wilson
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 1), (0.0, 400), (0.3, 10), (0.685, 400), (1.0, 400), (1.0, 3)])
@@ -41,3 +41,24 @@ def test_a_metric_has_the_interval_of_its_own_data_sets() -> None:
     for no_accuracy in ("loss", "zero_gradient/pgd", "clean", "nothing"):
         assert metric_interval(no_accuracy, metrics, samples) is None
     assert metric_interval("pgd", metrics, {}) is None
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 10, 31])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_students_t_is_that_of_scipy(freedom: int, confidence: float) -> None:
+    from scipy.stats import t
+
+    assert student(freedom, confidence) == pytest.approx(t.ppf((1 + confidence) / 2, freedom))
+
+
+def test_seeds_and_images_both_widen_the_interval_of_a_mean() -> None:
+    values, images = [0.60, 0.64, 0.68], wilson(0.64, 400)
+    alone = repeated_interval(values, None)
+    assert (alone.low, alone.high) == pytest.approx((0.64 - 0.0993655, 0.64 + 0.0993655), abs=1e-6)  # t = 4.302653
+    both = repeated_interval(values, images)
+    assert both.value - both.low == pytest.approx(math.hypot(alone.value - alone.low, images.value - images.low))
+    assert both.high - both.value == pytest.approx(math.hypot(alone.high - alone.value, images.high - images.value))
+    same = repeated_interval([0.64, 0.64], images)
+    assert (same.low, same.high) == pytest.approx((images.low, images.high))
+    far = repeated_interval([0.2, 0.9], images)
+    assert (far.low, far.high) == (0.0, 1.0)

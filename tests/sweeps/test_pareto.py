@@ -2,13 +2,16 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
+from robustcore.intervals import wilson
 from sweeps.pareto import (
     Objectives,
     Points,
+    contenders,
     front,
     front_hypervolume,
     hypervolume,
@@ -16,6 +19,7 @@ from sweeps.pareto import (
     reference_point,
     signed,
 )
+from sweeps.results.records import TrialRecord
 from tests.sweeps.trials import study, trial
 
 DIMENSIONS = [1, 2, 3, 4, 5]
@@ -145,3 +149,62 @@ def test_the_volume_of_a_minimised_objective_starts_at_its_worst_finished_value(
     objectives: Objectives = {"clean": "max", "loss": "min"}
     assert reference_point(records, objectives).tolist() == [0.0, -3.0]
     assert front_hypervolume(records, objectives) == pytest.approx(0.9 * 1.0 + 0.5 * 1.5)
+
+
+def measured(clean: float, pgd: float, number: int = 0, count: int = 400, **fields: Any) -> TrialRecord:
+    metrics = {"clean": clean, "clean/digits": clean, "pgd": pgd, "pgd/digits": pgd, "loss": 1 - pgd}
+    return trial(number, metrics, samples={"digits": count}, **fields)
+
+
+@pytest.mark.parametrize("objectives", [BOTH, {"pgd": "max"}, {"clean": "max", "pgd": "min"}])
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_with_confidence_only_a_lead_beyond_the_noise_dominates(objectives: Objectives, confidence: float) -> None:
+    random = np.random.default_rng(0)
+    records = [measured(*random.choice(np.arange(0.5, 0.7, 0.02), 2).tolist(), number=i) for i in range(40)]
+
+    def ahead(a: TrialRecord, b: TrialRecord, name: str) -> float:
+        return (a.metrics[name] - b.metrics[name]) * (1 if objectives[name] == "max" else -1)
+
+    def clear(a: TrialRecord, b: TrialRecord, name: str) -> bool:
+        """The interval of the difference a - b, straight from the formula, lies on the better side of zero."""
+        i, j = (wilson(r.metrics[name], r.samples["digits"], confidence) for r in (a, b))
+        if objectives[name] == "max":
+            return i.value - j.value - math.sqrt((i.value - i.low) ** 2 + (j.high - j.value) ** 2) > 0
+        return i.value - j.value + math.sqrt((i.high - i.value) ** 2 + (j.value - j.low) ** 2) < 0
+
+    def beats(a: TrialRecord, b: TrialRecord) -> bool:
+        return all(ahead(a, b, name) >= 0 for name in objectives) and any(clear(a, b, name) for name in objectives)
+
+    expected = {b.trial for b in records if not any(beats(a, b) for a in records)}
+    found = contenders(records, objectives, confidence=confidence)
+    assert {record.trial for record in found} == expected
+    assert {record.trial for record in front(records, objectives)} <= expected < {r.trial for r in records}
+
+
+def test_more_images_and_less_confidence_separate_more() -> None:
+    def left(count: int, confidence: float) -> list[str]:
+        records = [measured(0.9, 0.6, 0, count), measured(0.89, 0.56, 1, count)]
+        return [record.trial for record in contenders(records, BOTH, confidence=confidence)]
+
+    assert left(400, 0.95) == ["0001", "0000"]
+    assert left(4000, 0.95) == left(400, 0.5) == ["0000"]
+
+
+def test_without_a_count_of_images_every_lead_is_taken_for_clear() -> None:
+    records = [measured(0.9, 0.6, 0), measured(0.89, 0.59, 1)]
+    assert len(contenders(records, BOTH)) == 2
+    assert [r.trial for r in contenders(records, {"loss": "min"})] == ["0000"]
+    for record in records:
+        record.samples = {}
+    assert contenders(records, BOTH) == front(records, BOTH)
+
+
+def test_repeats_reach_the_front_as_the_mean_of_their_first_trial() -> None:
+    lucky = [measured(0.9, 0.6, 0), measured(0.9, 0.5, 9, repeat_of="0000"), measured(0.9, 0.1, 8, repeat_of="0000")]
+    lucky[2].state = "failed"
+    steady = [measured(0.9, 0.56, 1), measured(0.9, 0.58, 7, repeat_of="0001")]
+    (best,) = front([*lucky, *steady], BOTH)
+    assert (best.trial, best.metrics["pgd"]) == ("0001", pytest.approx(0.57))
+    first, _ = front([*lucky, *steady], {"clean": "max"})
+    assert (first.trial, first.metrics["pgd"]) == ("0000", pytest.approx(0.55))
+    assert front_hypervolume([*lucky, *steady], BOTH) == pytest.approx(0.9 * 0.57)
