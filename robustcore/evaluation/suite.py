@@ -72,6 +72,16 @@ class Suite:
         }
         return Outcome(accuracies(survivals) | stalls, survivals)
 
+    def survived(self, dataset: str, chosen: np.ndarray, encoder: Encoder, process: Process) -> dict[str, np.ndarray]:
+        """Of the images at ``chosen`` (n,) of one data set: by attack, ``clean`` too, (n,) bool.
+
+        An image's fate is the same whichever others are chosen with it; nothing is shared with other processes.
+        """
+        attacks = {"clean": Clean(), **self.evaluation.attacks}
+        watches = {name: ZeroGradients() for name in attacks}
+        table = self._survived(encoder, attacks, self._exhibits[dataset], chosen, watches, process.device)
+        return dict(zip(attacks, table.numpy().T > 0, strict=True))
+
     def watch(self, single_step: Attack, encoder: Encoder, process: Process) -> dict[str, float]:
         """Catastrophic overfitting (Wong et al. 2020) on a held-out batch, the first of the first data set.
 

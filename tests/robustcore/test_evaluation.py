@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -166,6 +167,15 @@ def test_every_process_counts_its_own_images_and_all_are_counted_once(digits: Pa
     alone = made(evaluation, 0)(CLIP.encoder, Process()).metrics
     for name, share in alone.items():
         assert sum(one[name] for one in counted) == pytest.approx(share)
+
+
+def test_images_that_are_measured_in_parts_fare_as_they_do_together(digits: Path) -> None:
+    whole = made(Evaluation(datasets=sets(digits), attacks=ATTACKS))
+    together = whole(CLIP.encoder, Process()).survivals["more"].survived
+    few = np.array([7, 3, 20, 4])
+    parts = made(Evaluation(datasets=sets(digits), attacks=ATTACKS, batch_size=3))
+    found = parts.survived("more", few, CLIP.encoder, Process())
+    assert {name: one.tolist() for name, one in found.items()} == {n: one[few].tolist() for n, one in together.items()}
 
 
 class Alone(Process):
