@@ -58,7 +58,7 @@ class ParquetImages:
         if not pa.types.is_integer(column.type):
             name = self._source.label
             raise DataError(f"{self._source.path}: column '{name}' holds {column.type}, expected integers", "label")
-        return np.array(column, np.int64)  # a copy: torch warns of arrays that it may not write to
+        return np.asarray(column).astype(np.int64)  # a copy: torch warns of arrays that it may not write to
 
     def _class_names(self) -> tuple[str, ...]:
         if self._source.classes is not None:
