@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from robustcore.models.clip import Clip, Encoder, LoadedClip
+from robustcore.models.clip import Clip, LoadedClip
+from robustcore.models.encoder import Encoder
 from robustcore.models.simclr import LoadedSimClr, SimClr, batch_statistics
 from robustcore.models.text import TextTower
 

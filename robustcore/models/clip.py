@@ -1,4 +1,4 @@
-"""CLIP: an image encoder with the normaliser inside, and a text tower that turns class names into classifier rows."""
+"""CLIP: an image encoder, and a text tower that turns class names into classifier rows."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,50 +10,26 @@ from typing import Any, Literal
 
 import open_clip
 import torch
+from open_clip.model import set_model_preprocess_cfg
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from robustcore.data.images import Preprocessing
 from robustcore.errors import ModelError
 from robustcore.models.architectures import ARCHITECTURES, BYTE_VOCABULARY, byte_tokens
-from robustcore.models.huggingface import is_transformers_folder, normaliser, open_clip_config, open_clip_tensors
+from robustcore.models.encoder import Encoder
+from robustcore.models.huggingface import (
+    is_transformers_folder,
+    open_clip_config,
+    open_clip_tensors,
+    preprocess_config,
+)
 from robustcore.models.lora import Lora
-from robustcore.models.text import TextTower, fingerprint
+from robustcore.models.text import TextTower
 from robustcore.models.weights import SHIPPED, Description, describe, load_into, read_tensors, shipped
-from robustcore.types import STRICT, Embeddings, Flag, Images, Weights
+from robustcore.types import STRICT, Flag, Weights
 
 PLAIN_MEAN = PLAIN_STD = (0.5, 0.5, 0.5)
-
-
-class Encoder(nn.Module):
-    """phi: pixels in [0, 1], (B, 3, H, W), to projected embeddings (B, D), not normalised.
-
-    Always in eval mode, when it is attacked and when it is trained: the function attacked is the function trained,
-    BatchNorm statistics stay those of the checkpoint, and dropout is off.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, visual: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        self.visual = visual
-        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1), persistent=False)
-        self.eval()
-
-    def forward(self, images: Images) -> Embeddings:
-        """Embeddings in float32, whatever precision autocast computes them in."""
-        embeddings: Tensor = self.visual((images - self.mean) / self.std)
-        return embeddings.float()
-
-    def train(self, mode: bool = True) -> "Encoder":
-        """Stays in eval mode; see the class."""
-        return super().train(False)
-
-    def fingerprint(self) -> str:
-        """SHA-256 of every weight, of the normaliser and of the layers."""
-        return fingerprint({**self.state_dict(), "mean": self.mean, "std": self.std}, str(self.visual))
 
 
 @plain_dataclass
@@ -62,6 +38,7 @@ class LoadedClip:
 
     encoder: Encoder
     model: nn.Module  # the whole open_clip model; ``encoder.visual`` is its ``visual``
+    config: dict[str, Any]  # open_clip's model_cfg, with the activation as built
     tokenize: Callable[[list[str]], Tensor]
     scale: float
     preprocessing: Preprocessing
@@ -117,7 +94,7 @@ class Clip:
             config, mean, std = ARCHITECTURES[self.architecture], PLAIN_MEAN, PLAIN_STD
         else:
             return self._from_open_clip(source)
-        model = _build(config, self.quick_gelu)
+        model, config = _build(config, self.quick_gelu)
         if source is not None:
             load_into(model, read_tensors(source), source)
         elif self.weights is not None:
@@ -125,7 +102,7 @@ class Clip:
                 f"no such weights: '{self.weights}'; expected a file{_maybe(self.weights, SHIPPED)}",
                 "weights",
             )
-        return _taken_apart(model, mean, std)
+        return _taken_apart(model, config, mean, std)
 
     def check(self) -> None:
         """Raises what ``load`` would, but downloads nothing: a tag is only looked up in open_clip's list."""
@@ -158,13 +135,14 @@ class Clip:
 
     def _from_folder(self, folder: Path) -> LoadedClip:
         if is_transformers_folder(folder):
-            config, path = open_clip_config(folder), _one_checkpoint(folder)
-            model = _build(config, self.quick_gelu)
+            path = _one_checkpoint(folder)
+            model, config = _build(open_clip_config(folder), self.quick_gelu)
+            set_model_preprocess_cfg(model, preprocess_config(folder))
             try:
                 load_into(model, open_clip_tensors(read_tensors(path)), path)
             except KeyError as error:
                 raise ModelError(f"{path} has no tensor {error}, expected a whole CLIPModel", "weights") from None
-            return _taken_apart(model, *normaliser(folder))
+            return _taken_apart(model, config, *_normaliser(model))
         return self._created(f"local-dir:{folder}", None, str(folder))
 
     def _from_open_clip(self, source: Path | None) -> LoadedClip:
@@ -175,7 +153,7 @@ class Clip:
         loaded = self._created(name, None, name)
         if source is not None:
             load_into(loaded.model, read_tensors(source), source)
-            return _taken_apart(loaded.model, *_normaliser(loaded.model), tokenizer=loaded.tokenize)
+            return _taken_apart(loaded.model, loaded.config, *_normaliser(loaded.model), loaded.tokenize)
         return loaded
 
     def _known_tag(self, name: str) -> None:
@@ -221,21 +199,30 @@ class Clip:
         except Exception as error:  # hub clients, torch and open_clip each raise their own kinds
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"cannot load {what} ({reason}); give a local file or folder instead", "weights") from None
-        return _taken_apart(model, *_normaliser(model), tokenizer=_tokenizer(name, model))
+        return _taken_apart(model, _config(name, quick_gelu), *_normaliser(model), _tokenizer(name, model))
 
 
-def _build(config: dict[str, Any], quick_gelu: bool | None) -> nn.Module:
-    config = json.loads(json.dumps(config))  # open_clip's constructors keep what they are given
-    if quick_gelu is not None:
-        config["quick_gelu"] = quick_gelu
+def _build(config: dict[str, Any], quick_gelu: bool | None) -> tuple[nn.Module, dict[str, Any]]:
+    config = config if quick_gelu is None else config | {"quick_gelu": quick_gelu}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: nn.Module = open_clip.CLIP(**config)
-    return model
+        model: nn.Module = open_clip.CLIP(**json.loads(json.dumps(config)))  # which keeps what it is given
+    return model, config
+
+
+def _config(name: str, quick_gelu: bool | None) -> dict[str, Any]:
+    """open_clip's model_cfg of an architecture or of ``local-dir:FOLDER``."""
+    _, is_folder, folder = name.partition("local-dir:")
+    if is_folder:
+        config: dict[str, Any] = json.loads((Path(folder) / "open_clip_config.json").read_text())["model_cfg"]
+    else:
+        config = open_clip.get_model_config(name)
+    return config if quick_gelu is None else config | {"quick_gelu": quick_gelu}
 
 
 def _taken_apart(
     model: nn.Module,
+    config: dict[str, Any],
     mean: Sequence[float],
     std: Sequence[float],
     tokenizer: Callable[[list[str]], Tensor] | None = None,
@@ -254,6 +241,7 @@ def _taken_apart(
     return LoadedClip(
         Encoder(visual, mean, std),
         model,
+        config,
         tokenizer or _tokenizer("ViT-B-32", model),
         scale.exp().item(),
         preprocessing,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robustcore.data.images import Preprocessing
 from robustcore.errors import ModelError
-from robustcore.models.clip import Encoder
+from robustcore.models.encoder import Encoder
 from robustcore.models.lora import Lora, Targets
 from robustcore.models.resnets import SMALL, Architecture, Stem, encoder_tensors, resnet
 from robustcore.models.weights import SHIPPED, Description, describe, fill, read_tensors, shipped
@@ -35,6 +35,8 @@ class LoadedSimClr:
 
     encoder: Encoder
     preprocessing: Preprocessing
+    architecture: Architecture
+    stem: Stem
     text: None = None
 
     def to(self, device: torch.device) -> None:
@@ -83,7 +85,7 @@ class SimClr:
         if source is not None:
             fill(model, _encoder(source, model, stem), source)
         size = self.image_size or (description.config["image_size"] if description else SIZES[stem])
-        return LoadedSimClr(Encoder(model, *self._normaliser(description)), Preprocessing(size))
+        return LoadedSimClr(Encoder(model, *self._normaliser(description)), Preprocessing(size), architecture, stem)
 
     def check(self) -> None:
         """Raises what ``load`` would, and where LoRA finds nothing to adapt."""

@@ -5,7 +5,7 @@ classes, and each prompt its images (CLIP's symmetric loss with the labels as gr
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -70,7 +70,7 @@ def pretrain(plan: Pretraining, device: torch.device) -> LoadedClip:
 
     descend(optimizer, loss_of, pixels, plan.epochs, plan.batch_size, plan.seed, device)
     clip.model.eval()
-    return LoadedClip(clip.encoder, clip.model, clip.tokenize, _scale(clip.model).item(), clip.preprocessing)
+    return replace(clip, scale=_scale(clip.model).item())
 
 
 def _contrast(
