@@ -1,4 +1,4 @@
-"""``CLIPModel`` and ``CLIPVisionModelWithProjection`` of transformers ``.from_pretrained(FOLDER)``; needs neither here."""
+"""``transformers.CLIPVisionModelWithProjection.from_pretrained(FOLDER)``, and CLIPModel; needs no transformers."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from robustcore.models.huggingface import RESAMPLING, transformers_config, trans
 
 
 def write(loaded: Loaded, folder: Path) -> None:
-    """``config.json``, ``preprocessor_config.json``, ``model.safetensors``; raises ModelError unless it is a plain CLIP."""
+    """``config.json``, ``preprocessor_config.json``, ``model.safetensors``; ModelError unless it is a plain CLIP."""
     if not isinstance(loaded, LoadedClip):
         raise ModelError("the CLIP of transformers has a text tower; expected timm or onnx for a SimCLR", "to")
     write_json(folder / "config.json", transformers_config(loaded.config))

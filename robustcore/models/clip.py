@@ -135,9 +135,9 @@ class Clip:
 
     def _from_folder(self, folder: Path) -> LoadedClip:
         if is_transformers_folder(folder):
-            path = _one_checkpoint(folder)
             model, config = _build(open_clip_config(folder), self.quick_gelu)
             set_model_preprocess_cfg(model, preprocess_config(folder))
+            path = _one_checkpoint(folder)
             try:
                 load_into(model, open_clip_tensors(read_tensors(path)), path)
             except KeyError as error:

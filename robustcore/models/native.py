@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustcore.data.images import Preprocessing
-from robustcore.models.clip import Encoder
+from robustcore.models.encoder import Encoder
 from robustcore.types import Embeddings, Images
 
 
