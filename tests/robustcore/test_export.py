@@ -20,7 +20,7 @@ from robustcore.models.huggingface import (
     transformers_config,
     transformers_tensors,
 )
-from robustcore.models.lora import has_lora
+from robustcore.models.lora import adapter
 from tests.robustcore.exports import EXPRESSIBLE, INEXPRESSIBLE, SEEN_BY, TRAINED, Seen
 from tests.robustcore.lora_towers import TOKENS
 from tests.robustcore.towers import TINY, built
@@ -142,8 +142,8 @@ def test_merging_leaves_the_trained_model_adapted(trained):
     adapted, plain = trained["lora"]
     assert isinstance(adapted, LoadedClip)
     assert isinstance(plain, LoadedClip)
-    assert has_lora(adapted.model)
-    assert not has_lora(plain.model)
+    assert adapter(adapted.model)
+    assert not adapter(plain.model)
     assert plain.model.state_dict().keys() == Clip(weights="digits").load().model.state_dict().keys()
 
 
