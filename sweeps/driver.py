@@ -7,7 +7,6 @@ state is in its checkpoints, so a sweep that is killed loses nothing that was fi
 import time
 from collections import deque
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from sweeps.progress import Display
 from sweeps.report import front_json, page, picture
 from sweeps.results import Evaluation, Results, TrialRecord
 from sweeps.search import Search
+from sweeps.stored import embeddings_cache
 from sweeps.study import Study
 from sweeps.tracking import Tracker
 from trainables.worker import Assignment
@@ -181,16 +181,11 @@ class Sweep:
             trial=record.trial,
             recipe=record.recipe,
             folder=self.folder.at(f"trials/{record.trial}").uri,
-            cache=str(self._cache()),
+            cache=str(embeddings_cache(self.study.storage)),
             workers=resources.workers,
             cpus=resources.cpus,
             gpus=resources.gpus,
         )
-
-    def _cache(self) -> Path:
-        """Where original embeddings are kept: beside the studies, or in the user's cache where storage is remote."""
-        local = Folder(self.study.storage).local
-        return local / "original_embeddings" if local else Path.home() / ".cache" / "robust-sweeps"
 
     def _save(self) -> None:
         started = time.monotonic()

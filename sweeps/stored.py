@@ -3,11 +3,15 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from robustcore.storage import Folder
 from sweeps.constraint import Constraint
 from sweeps.results import Results
+
+if TYPE_CHECKING:
+    from sweeps.study import Study
 
 RESULTS, STUDY = "results.parquet", "study.json"
 
@@ -40,6 +44,22 @@ def stored_study(folder: Folder) -> Stored:
         sign, bound = text.split()
         constraints.append(Constraint(sign, float(bound), metric))
     return Stored(study["name"], study["objectives"], tuple(constraints))
+
+
+def launched_study(folder: Folder) -> "Study":
+    """All of it, as it was launched; raises RequestError where none was, StudyError where it is read no more."""
+    from sweeps.study import study_from
+
+    try:
+        return study_from(json.loads(folder.read(STUDY)))
+    except FileNotFoundError:
+        raise nothing_in(folder) from None
+
+
+def embeddings_cache(storage: str) -> Path:
+    """Where original embeddings are kept: beside the studies, or in the user's cache where storage is remote."""
+    local = Folder(storage).local
+    return local / "original_embeddings" if local else Path.home() / ".cache" / "robust-sweeps"
 
 
 def stored_results(folder: Folder) -> Results:

@@ -84,11 +84,11 @@ def our_sweep(folder: Path) -> Ends:
 
 def plain_tune(folder: Path, reuse: bool) -> Ends:
     """The same fine-tuning as a function under Ray Tune, on the same Ray with the same settings."""
-    from sweeps.launch import _ray
+    from sweeps.session import ray_session
 
     study = load_study(str(folder / "tiny.yaml"))
     recipes = [study.recipe_at({"loss.alpha": number / TRIALS}) for number in range(TRIALS)]
-    with _ray("local"):
+    with ray_session("local"):
         from ray import tune
 
         class Clock(tune.Callback):  # type: ignore[misc]  # Ray's types are Any here

@@ -68,7 +68,7 @@ def results(assignment: Assignment, process: Process) -> Iterator[dict[str, Any]
             last |= asdict(report)
             yield last | {"failure": "", "traceback": ""}
     except Exception as error:
-        failure, trace = _described(error)
+        failure, trace = described(error)
         if process.world_size > 1 and not isinstance(error, NonFiniteLoss | _NotedFailure):
             # The other workers wait for this one in a sum: only a crash sets them free. Ray Train starts the group
             # anew, and there all of them find this note. (A loss is the same number on every worker.)
@@ -87,7 +87,7 @@ def _raise_noted_failure(assignment: Assignment) -> None:
         raise _NotedFailure(*json.loads(folder.read(_NOTE)))
 
 
-def _described(error: Exception) -> tuple[str, str]:
+def described(error: Exception) -> tuple[str, str]:
     """One sentence, and the traceback where the error is a bug of ours."""
     match error:
         case _NotedFailure():

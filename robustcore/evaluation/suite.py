@@ -72,6 +72,10 @@ class Suite:
         }
         return Outcome(accuracies(survivals) | stalls, survivals)
 
+    def count(self, dataset: str) -> int:
+        """The number of images of one data set."""
+        return len(self._exhibits[dataset].pixels)
+
     def survived(self, dataset: str, chosen: np.ndarray, encoder: Encoder, process: Process) -> dict[str, np.ndarray]:
         """Of the images at ``chosen`` (n,) of one data set: by attack, ``clean`` too, (n,) bool.
 

@@ -1,0 +1,86 @@
+"""A connection to Ray, and how much of a study it can run at once. On this machine only the loopback listens."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sweeps.stored import RequestError
+from sweeps.study import Resources
+from trainables.resources import Demand, capacity, cluster_nodes, this_machine
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without a GPU sees the machine as it is
+    "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our results are the record
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",  # (sic) nodes of an autoscaling pool take their time
+}
+# Read when Ray is imported: without it, Ray's servers would listen on every network of the machine.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# What the drivers of Ray Train runs must find in their own environment.
+_TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200"}
+
+
+@contextmanager
+def ray_session(address: str) -> Iterator[None]:
+    """A connection to Ray: a fresh one on the loopback for ``local``, else the cluster at the address."""
+    for name, value in (_QUIET | (_LOOPBACK if address == "local" else {})).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    environment = {"env_vars": {name: os.environ.get(name, value) for name, value in (_TRAIN | _QUIET).items()}}
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by trial, in the results
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": environment}
+    if address == "local":
+        node = this_machine()
+        local = {"num_cpus": int(node.cpus), "num_gpus": int(node.gpus), "_node_ip_address": "127.0.0.1"}
+        ray.init(address="local", include_dashboard=False, **local, **quiet)
+    else:
+        _knock(address)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError) as error:  # nobody there; another version of Ray or Python
+            raise RequestError(
+                f"no Ray cluster to join at '{address}' ({' '.join(str(error).split())[:300]})"
+            ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself goes on trying for minutes where nobody listens."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise RequestError(f"nobody listens at '{address}' ({error.strerror or error})") from None
+
+
+def trials_at_once(resources: Resources) -> int:
+    """How many trials run at a time: what the nodes can hold, and no more than the study wants. Else RequestError."""
+    fitting = _fitting(resources, resources.workers, "a trial")
+    return min(fitting, resources.at_once or fitting)
+
+
+def tasks_at_once(resources: Resources) -> int:
+    """How many tasks of one worker each run at a time: no more than its trials would. RequestError where none fits."""
+    fitting = _fitting(resources, 1, "a task")
+    return min(fitting, resources.at_once * resources.workers if resources.at_once else fitting)
+
+
+def _fitting(resources: Resources, workers: int, what: str) -> int:
+    nodes = cluster_nodes()
+    fitting = capacity(Demand(workers, resources.cpus, resources.gpus), nodes)
+    if fitting == 0:
+        raise RequestError(
+            f"{what} takes {workers} x ({resources.cpus:g} CPUs, {resources.gpus:g} GPUs), and no place has that: the "
+            f"nodes have {', '.join(f'{node.cpus:g} CPUs and {node.gpus:g} GPUs' for node in nodes)}"
+        )
+    return fitting
