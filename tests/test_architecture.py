@@ -31,6 +31,7 @@ ORDER = {
     "data": set[str](),
     "optim": set[str](),
     "models": {"data"},
+    "suites": {"data"},
     "evaluation": {"attacks", "data", "losses", "models"},
     "text_stage": {"losses", "models", "optim"},
     "original": {"data", "evaluation", "losses", "models"},

@@ -4,14 +4,17 @@ from typing import Annotated
 
 from pydantic import Field
 
+from robustcore.data.arrow import HuggingFace
 from robustcore.data.captions import Captions, CaptionSet, ParquetCaptions
 from robustcore.data.digits import Digits
 from robustcore.data.few_shot import FewShot
 from robustcore.data.folder import Folder
 from robustcore.data.images import ImageSet, Pixels, Preprocessing
 from robustcore.data.parquet import Parquet
+from robustcore.data.torchvision import Torchvision
+from robustcore.data.webdataset import WebDataset
 
-Data = Annotated[Digits | Parquet | Folder, Field(discriminator="kind")]
+Data = Annotated[Digits | Parquet | Folder | WebDataset | HuggingFace | Torchvision, Field(discriminator="kind")]
 
 __all__ = [
     "CaptionSet",
@@ -20,9 +23,12 @@ __all__ = [
     "Digits",
     "FewShot",
     "Folder",
+    "HuggingFace",
     "ImageSet",
     "Parquet",
     "ParquetCaptions",
     "Pixels",
     "Preprocessing",
+    "Torchvision",
+    "WebDataset",
 ]
