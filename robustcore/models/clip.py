@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import open_clip
 import torch
-from open_clip.model import set_model_preprocess_cfg
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -25,6 +23,7 @@ from robustcore.models.huggingface import (
     preprocess_config,
 )
 from robustcore.models.lora import Lora
+from robustcore.models.openclip import open_clip
 from robustcore.models.text import TextTower
 from robustcore.models.weights import SHIPPED, Description, describe, load_into, read_tensors, shipped
 from robustcore.types import STRICT, Flag, Weights
@@ -136,7 +135,7 @@ class Clip:
     def _from_folder(self, folder: Path) -> LoadedClip:
         if is_transformers_folder(folder):
             model, config = _build(open_clip_config(folder), self.quick_gelu)
-            set_model_preprocess_cfg(model, preprocess_config(folder))
+            open_clip.model.set_model_preprocess_cfg(model, preprocess_config(folder))
             path = _one_checkpoint(folder)
             try:
                 load_into(model, open_clip_tensors(read_tensors(path)), path)
@@ -181,6 +180,10 @@ class Clip:
         return self.architecture
 
     def _created(self, name: str, tag: str | None, what: str) -> LoadedClip:
+        if (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_model_name"):
+            raise ModelError(
+                f"{name} has a text tower of transformers, expected one of open_clip's own", "architecture"
+            )
         quick_gelu = self.quick_gelu
         if quick_gelu is None and tag is not None:
             # The tag knows the activation it was trained with; the bare architecture name does not.

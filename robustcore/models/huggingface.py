@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
 from robustcore.errors import ModelError
+from robustcore.models.openclip import open_clip
 from robustcore.models.plain import is_resnet, unusual_text, unusual_vision
 
 _NORMS = {
@@ -85,7 +85,10 @@ def transformers_config(config: Mapping[str, Any]) -> dict[str, Any]:
     odd = [*(["ResNet"] if is_resnet(config) else []), *unusual_vision(config), *unusual_text(config)]
     if odd:
         raise ModelError(f"the CLIP of transformers has no {', no '.join(odd)}; expected plain towers", "model")
-    vision, text = vars(CLIPVisionCfg(**config["vision_cfg"])), vars(CLIPTextCfg(**config["text_cfg"]))
+    vision, text = (
+        vars(open_clip.CLIPVisionCfg(**config["vision_cfg"])),
+        vars(open_clip.CLIPTextCfg(**config["text_cfg"])),
+    )
     shared = {
         "hidden_act": "quick_gelu" if config.get("quick_gelu") else "gelu",
         "layer_norm_eps": 1e-5,
@@ -134,8 +137,8 @@ def preprocess_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder / 'preprocessor_config.json'} is not readable JSON ({error})", "weights") from None
     size = config.get("size", {})
     return {
-        "mean": config.get("image_mean", OPENAI_DATASET_MEAN),
-        "std": config.get("image_std", OPENAI_DATASET_STD),
+        "mean": config.get("image_mean", open_clip.OPENAI_DATASET_MEAN),
+        "std": config.get("image_std", open_clip.OPENAI_DATASET_STD),
         "resize_mode": "squash" if isinstance(size, dict) and "height" in size else "shortest",
         "interpolation": "bilinear" if config.get("resample") == RESAMPLING["bilinear"] else "bicubic",
     }

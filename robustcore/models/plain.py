@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from open_clip import CLIPTextCfg, CLIPVisionCfg
+from robustcore.models.openclip import open_clip
 
 _VIT = {"image_size", "patch_size", "layers", "width", "head_width", "mlp_ratio"}
 _TEXT = {"context_length", "vocab_size", "layers", "width", "heads", "mlp_ratio"}
@@ -21,13 +21,13 @@ def is_resnet(config: Mapping[str, Any]) -> bool:
 
 def unusual_vision(config: Mapping[str, Any]) -> list[str]:
     """Settings of the image tower that the original has not, by name."""
-    return _unusual(config["vision_cfg"], vars(CLIPVisionCfg()), _VIT)
+    return _unusual(config["vision_cfg"], vars(open_clip.CLIPVisionCfg()), _VIT)
 
 
 def unusual_text(config: Mapping[str, Any]) -> list[str]:
     """Settings of the text tower, and of the whole, that the original has not, by name."""
     whole = config.keys() - {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_scale"}
-    return [*sorted(whole), *_unusual(config["text_cfg"], vars(CLIPTextCfg()), _TEXT)]
+    return [*sorted(whole), *_unusual(config["text_cfg"], vars(open_clip.CLIPTextCfg()), _TEXT)]
 
 
 def _unusual(given: Mapping[str, Any], usual: Mapping[str, Any], sizes: set[str]) -> list[str]:

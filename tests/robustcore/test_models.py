@@ -1,5 +1,7 @@
 """Encoders: pixels are normalised inside, evaluation mode is for ever, and a fingerprint knows every number."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcore.data import Digits, Preprocessing
+from robustcore.errors import ModelError
 from robustcore.models import Clip, Encoder
 from robustcore.models.architectures import BYTE_VOCABULARY, byte_tokens
 from robustcore.models.weights import shipped
@@ -72,3 +75,18 @@ def test_text_is_read_as_bytes_with_an_end_mark_and_cut_where_it_does_not_fit() 
     end = BYTE_VOCABULARY - 1
     tokens = byte_tokens(["ab", "", "é", "abcdefgh"], 5)
     assert tokens.tolist() == [[97, 98, end, 0, 0], [end, 0, 0, 0, 0], [195, 169, end, 0, 0], [97, 98, 99, 100, end]]
+
+
+def test_a_text_tower_of_transformers_is_refused_with_a_sentence() -> None:
+    with pytest.raises(ModelError, match="xlm-roberta-base-ViT-B-32 has a text tower of transformers") as caught:
+        Clip("xlm-roberta-base-ViT-B-32").load()
+    assert caught.value.key == "architecture"
+
+
+def test_transformers_is_not_imported_although_it_is_there_and_can_be_afterwards() -> None:
+    statements = (
+        "import sys, robustcore.models; assert 'transformers' not in sys.modules; "
+        "import transformers; print(transformers.CLIPVisionModelWithProjection.__name__)"
+    )
+    answer = subprocess.run([sys.executable, "-c", statements], capture_output=True, text=True, check=True)
+    assert answer.stdout == "CLIPVisionModelWithProjection\n"
