@@ -15,6 +15,7 @@ from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from sweeps.pareto import front, front_hypervolume
 from sweeps.progress import Display
+from sweeps.repeats import due_repeats
 from sweeps.report import front_json, page, picture
 from sweeps.results import Evaluation, Results, TrialRecord
 from sweeps.search import Search
@@ -29,7 +30,7 @@ _SAVE_SHARE = 20  # evaluations are saved so rarely that saving takes a twentiet
 
 
 class Sweep:
-    """Every trial from suggestion to end. ``total`` counts all trials there should be, earlier ones included."""
+    """Every trial from suggestion to end. ``total`` counts all there should be, earlier ones included, repeats not."""
 
     def __init__(self, study: Study, results: Results, total: int, tracker: Tracker, display: Display) -> None:
         self.study = study
@@ -43,7 +44,8 @@ class Sweep:
         self._complete: set[str] = set()
         self._saved = self._drawn = self._saving = 0.0
         for record in results.records.values():
-            self._search.remember(record)
+            if not record.repeat_of:
+                self._search.remember(record)
         self._unfinished = deque(
             record
             for record in results.records.values()
@@ -51,15 +53,22 @@ class Sweep:
         )
 
     def next_assignment(self) -> Assignment | None:
-        """The next trial to run: first those an earlier process left unfinished. None when there is no other."""
+        """The next trial to run: first those an earlier process left unfinished, after the search the repeats.
+
+        None when there is no other; where ``has_repeats`` says so, there may be when the running ones have ended.
+        """
         while True:
             if self._unfinished:
                 return self._assignment(self._unfinished.popleft())
-            if len(self.results.records) >= self._total:
-                return None
+            if self._asked() >= self._total:
+                return self._repeats()
             record = self._suggested()
             if record.state == "pending" and not record.copy_of:
                 return self._assignment(record)
+
+    def has_repeats(self) -> bool:
+        """Whether what runs now decides about trials to come: the front candidates run again with other seeds."""
+        return self.study.search.seeds > 1 and bool(self.unfinished())
 
     def started(self, trial: str) -> None:
         """The trial has a place to run on, maybe not for the first time."""
@@ -122,12 +131,25 @@ class Sweep:
         """The front of the finished trials."""
         return front(self.results.records.values(), self.study.objectives, self.study.feasible)
 
+    def _asked(self) -> int:
+        """How many trials the sampler has suggested."""
+        return sum(not record.repeat_of for record in self.results.records.values())
+
+    def _repeats(self) -> Assignment | None:
+        """The first of a round of repeats, which begins when everything before it has ended."""
+        if self.study.search.seeds == 1 or self.unfinished():
+            return None
+        due = due_repeats(self.results.records.values(), self.study)
+        self.results.records |= {record.trial: record for record in due}
+        self._unfinished.extend(due)
+        return self._assignment(self._unfinished.popleft()) if due else None
+
     def _suggested(self) -> TrialRecord:
         """A new record in the results: pending, or already settled where its recipe is known or impossible."""
         knobs, sampler = self._search.ask()
         recipe = self.study.recipe_at(knobs)
         record = TrialRecord(
-            trial=f"{len(self.results.records):04d}",
+            trial=f"{self._asked():04d}",
             knobs=knobs,
             recipe=recipe,
             recipe_hash="",
@@ -168,7 +190,8 @@ class Sweep:
         self._settle(record)
 
     def _settle(self, record: TrialRecord) -> None:
-        self._search.tell(record)
+        if not record.repeat_of:
+            self._search.tell(record)
         if record.copy_of or not record.started:
             self._tracker.start_trial(record)
             for evaluation in record.evaluations:

@@ -32,10 +32,12 @@ class Suggest(_NotPickled, Searcher):  # type: ignore[misc]  # Ray's types are A
         """The study has said everything."""
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """A Tune config; Tune's own id for it is of no interest."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """A Tune config, or None for "ask again later"; Tune's own id for it is of no interest."""
         assignment = self._sweep.next_assignment()
-        return Searcher.FINISHED if assignment is None else {"assignment": asdict(assignment)}
+        if assignment is not None:
+            return {"assignment": asdict(assignment)}
+        return None if self._sweep.has_repeats() else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """``Watch`` hears it too."""

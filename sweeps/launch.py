@@ -48,10 +48,10 @@ def resume_study(folder: Folder, trials: int | None, address: str = "local") -> 
                     f"the study '{study.name}' has only {study.num_trials()} different trials, got --trials {trials}"
                 )
         total = study.num_trials()
-        if total < len(results.records):
+        asked = sum(not record.repeat_of for record in results.records.values())
+        if total < asked:
             raise RequestError(
-                f"the study '{study.name}' already has {len(results.records)} trials, expected more in --trials, "
-                f"got {total}"
+                f"the study '{study.name}' already has {asked} trials, expected more in --trials, got {total}"
             )
         return _run(study, results, total, address)
 

@@ -39,6 +39,7 @@ class Display:
     ) -> None:
         self.study, self.total, self.objectives, self.feasible = study, total, objectives, feasible
         self.console = console or Console()
+        self._asked = total  # repeats come on top, as they become known
         self.pace = Pace(total, clock)
         self.records: list[TrialRecord] = []
         self.note = ""
@@ -61,6 +62,7 @@ class Display:
     def update(self, records: Iterable[TrialRecord], note: str = "") -> None:
         """Show these records; ``note`` is a warning that stands until it is replaced by another or by ""."""
         records = list(records)
+        self.total = self.pace.total = self._asked + sum(bool(record.repeat_of) for record in records)
         self.pace.see(records)
         finished = sum(record.state == "finished" for record in records)
         if finished != self._front[0]:  # else neither can have changed, and many objectives make it slow

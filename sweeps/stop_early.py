@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sweeps.pareto import non_dominated, signed
-from sweeps.results import TrialRecord
+from sweeps.results import TrialRecord, is_repeat
 from sweeps.study import StopEarly, Study
 
 
@@ -76,6 +76,8 @@ class MultiObjectiveASHA(FIFOScheduler):  # type: ignore[misc]  # Ray's types ar
         assert study.stop_early is not None, "made only where a study stops early"
         self._rungs = Rungs(study.stop_early, study.recipe.optim.steps)
         for record in past:
+            if record.repeat_of:
+                continue
             for evaluation in record.evaluations:
                 self._goes_on(record.trial, evaluation.step, evaluation.metrics)
 
@@ -83,6 +85,8 @@ class MultiObjectiveASHA(FIFOScheduler):  # type: ignore[misc]  # Ray's types ar
         """Called with the flattened result, whose metrics are ``metrics/<name>``."""
         metrics = {name: result.get(f"metrics/{name}", np.nan) for name in self._objectives}
         name = trial.config["assignment"]["trial"]
+        if is_repeat(name):
+            return str(TrialScheduler.CONTINUE)  # who repeats a trial is asked how good it is, not whether
         decision: str = TrialScheduler.CONTINUE if self._goes_on(name, result["step"], metrics) else TrialScheduler.STOP
         return decision
 

@@ -34,6 +34,7 @@ def plan(study: Study, nodes: "Sequence[Node] | None" = None) -> dict[str, Any]:
         "resources": plain["resources"],
         "storage": without_secrets(study.storage),
         "trials": study.num_trials(),
+        "repeats_at_most": (study.search.seeds - 1) * study.num_trials(),
         "at_once": _at_once(study, nodes),
         "cost": {name: {"least": least[name], "most": most[name]} for name in least},
     }
@@ -87,8 +88,12 @@ def plan_text(described: dict[str, Any]) -> str:
     import yaml
 
     costs = {name.replace("_", " "): _range(**ends) for name, ends in described["cost"].items()}
+    shown = {key: value for key, value in described.items() if key != "cost" and value not in (None, {}, [])}
+    repeats = shown.pop("repeats_at_most")
+    if repeats:
+        shown["trials"] = f"{shown['trials']}, and up to {repeats} repeats with other seeds"
     entries = {
-        **{key: _readable(value) for key, value in described.items() if key != "cost" and value not in (None, {}, [])},
+        **{key: _readable(value) for key, value in shown.items()},
         "at_once": "as many as fit" if described["at_once"] is None else described["at_once"],
     }
     text: str = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)

@@ -19,7 +19,8 @@ def value(knob: Value) -> str:
 
 def knobs(record: TrialRecord) -> str:
     """``loss.alpha=0.3, attack.ball.eps=0.01569``"""
-    return ", ".join(f"{path}={value(knob)}" for path, knob in record.knobs.items())
+    knobs = record.knobs | ({"seed": record.seed} if record.repeat_of else {})
+    return ", ".join(f"{path}={value(knob)}" for path, knob in knobs.items())
 
 
 def metric(name: str, number: float) -> str:

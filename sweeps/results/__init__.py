@@ -7,10 +7,10 @@ import pyarrow as pa
 from pyarrow import fs, parquet
 
 from sweeps.results.files import replace_file
-from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value
+from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value, is_repeat
 from sweeps.results.table import from_table, to_table
 
-__all__ = ["Certificate", "Evaluation", "Results", "State", "TrialRecord", "Value"]
+__all__ = ["Certificate", "Evaluation", "Results", "State", "TrialRecord", "Value", "is_repeat"]
 
 
 class Results:

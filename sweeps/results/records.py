@@ -36,7 +36,8 @@ class Certificate:
 class TrialRecord:
     """One trial: what was asked of it, what it answered, and where.
 
-    ``trial`` is our own id in the order of suggestion (``"0007"``), ``started`` is in Unix seconds,
+    ``trial`` is our own id in the order of suggestion (``"0007"``; ``"0007.1"`` is its first repeat), ``started`` is
+    in Unix seconds,
     ``reason`` is one sentence for a failed, stopped or copied trial, ``copy_of`` names the trial whose result a
     duplicate took, and ``repeat_of`` the trial whose recipe this one runs with another seed.
     """
@@ -101,6 +102,11 @@ class TrialRecord:
         if self.certificate is not None:
             public["certificate"] = asdict(self.certificate)
         return public
+
+
+def is_repeat(trial: str) -> bool:
+    """Whether an id is that of a trial with another seed: ``0007.1`` repeats ``0007``."""
+    return "." in trial
 
 
 def _strict(value: Value) -> Value:

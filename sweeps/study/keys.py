@@ -19,11 +19,12 @@ Direction = Literal["max", "min"]
 
 @dataclass(frozen=True, config=STRICT)
 class Search:
-    """Who suggests the next trial, and how many trials there are."""
+    """Who suggests the next trial, how many trials there are, and with how many seeds the best of them run."""
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
     seed: Count = 0
     trials: PositiveCount = 32
+    seeds: PositiveCount = 1  # of front candidates, their first one included
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -36,6 +36,7 @@ def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
     yield from _batches(source, knobs)
     yield from _grid(source, knobs)
     yield from _never_stops(source, knobs)
+    yield from _seeds(source)
 
 
 @cache
@@ -190,4 +191,15 @@ def _never_stops(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
             ("stop_early", "after"),
             f"stops no trial: the first evaluation from step {stop.after} on is at the end, step {steps[1]}; "
             f"expected an evaluation before it (evaluation.every is {every[0]})",
+        )
+
+
+def _seeds(source: Source) -> Iterator[Problem]:
+    """A front candidate runs again with the seeds after its own, which a search over seeds may have tried."""
+    seeds: int | None = part(source, PositiveCount, "search", "seeds")
+    name = next((name for name in mapping(source, "knobs") if knob_path(name) == "seed"), None)
+    if seeds is not None and seeds > 1 and name is not None:
+        yield source.problem(
+            ("search", "seeds"),
+            f"repeats trials with other seeds, and the seed is a knob; expected 1, or no knob '{name}', got {seeds}",
         )

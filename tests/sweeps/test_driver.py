@@ -9,7 +9,7 @@ import pytest
 from sweeps.study import Study, load_study
 from sweeps.study.space import Choice, Knob, Uniform
 from tests.sweeps.commands import write_study
-from tests.sweeps.sessions import result, session
+from tests.sweeps.sessions import Session, result, session
 from trainables.worker import Assignment
 
 
@@ -247,3 +247,91 @@ def test_the_front_is_drawn_at_the_end_and_every_ending_is_shown(study: Study) -
     for record in only.records:
         assert sum(line.startswith(f"trial {record.trial} finished") for line in lines) == 1
     assert "8 of 8 trials done" in lines[-1]
+
+
+def repeating(study: Study, seeds: int, storage: Path) -> Study:
+    """Five trials on a line through clean and pgd, none of them better than another."""
+    search = dataclasses.replace(study.search, sampler="random", trials=5, seeds=seeds)
+    return dataclasses.replace(study, search=search, knobs={"loss.alpha": Uniform((0, 1))}, storage=str(storage))
+
+
+def outcome(clean: float, pgd: float) -> dict[str, Any]:
+    metrics = {"clean": clean, "clean/digits": clean, "pgd": pgd, "pgd/digits": pgd}
+    return {**result(4, final=True), "metrics": metrics, "samples": {"digits": 400}}
+
+
+# By trial: the two best of the search are one lucky and one steady; the third is as good and was unlucky.
+RUNS = {
+    "0000": (0.90, 0.60), "0000.1": (0.90, 0.40), "0000.2": (0.90, 0.41),
+    "0001": (0.90, 0.57), "0001.1": (0.90, 0.56), "0001.2": (0.90, 0.55),
+    "0002": (0.90, 0.45), "0002.1": (0.90, 0.70), "0002.2": (0.90, 0.71),
+    "0003": (0.10, 0.10), "0004": (0.10, 0.10),
+}  # fmt: skip
+
+
+def run_all(only: Session, most: int = 99) -> list[str]:
+    """End at most ``most`` trials as ``RUNS`` has it, one after the other."""
+    ran = []
+    while len(ran) < most and (assignment := only.sweep.next_assignment()) is not None:
+        ran.append(assignment.trial)
+        only.sweep.started(assignment.trial)
+        only.sweep.evaluated(assignment.trial, outcome(*RUNS[assignment.trial]))
+        only.sweep.ended(assignment.trial)
+    return ran
+
+
+def test_front_candidates_run_again_with_the_seeds_after_their_own(study: Study, tmp_path: Path) -> None:
+    only = session(repeating(study, 3, tmp_path / "all"))
+    # 0002 is clearly worse than 0000 by its first run, and 0001 is not; neither is the front of the means.
+    assert run_all(only) == [*(f"000{n}" for n in range(5)), "0000.1", "0000.2", "0001.1", "0001.2"]
+    (best,) = only.sweep.front()
+    assert (best.trial, best.metrics["pgd"]) == ("0001", pytest.approx(0.56))
+    repeat = only.on_disk["0001.2"]
+    first = only.on_disk["0001"]
+    assert (repeat.repeat_of, repeat.seed, repeat.knobs) == ("0001", 2, first.knobs)
+    assert repeat.recipe == {**first.recipe, "seed": 2}
+    assert repeat.recipe_hash not in (first.recipe_hash, only.on_disk["0001.1"].recipe_hash)
+    assert "9 of 9 trials done" in only.shown.getvalue()
+    assert not only.sweep.has_repeats()
+
+
+def test_who_comes_out_on_the_front_of_the_means_is_repeated_too(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for trial in ("0000.1", "0000.2", "0001.1", "0001.2"):
+        monkeypatch.setitem(RUNS, trial, (0.90, 0.10))
+    only = session(repeating(study, 3, tmp_path / "all"))
+    assert run_all(only)[9:] == ["0002.1", "0002.2"]
+    assert [(r.trial, r.metrics["pgd"]) for r in only.sweep.front()] == [("0002", pytest.approx(0.62))]
+
+
+def test_a_sweep_killed_among_its_repeats_repeats_what_an_undisturbed_one_does(study: Study, tmp_path: Path) -> None:
+    undisturbed, killed = repeating(study, 3, tmp_path / "all"), repeating(study, 3, tmp_path / "killed")
+    ran = run_all(session(undisturbed))
+    assert run_all(session(killed), 6) == ran[:6]
+    assert run_all(session(killed)) == ran[6:]
+
+
+def test_a_sweep_with_repeats_goes_on_asking_where_it_stopped(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for trial in ("0005", "0006"):
+        monkeypatch.setitem(RUNS, trial, (0.1, 0.1))
+    extended, straight = repeating(study, 2, tmp_path / "extended"), repeating(study, 1, tmp_path / "straight")
+    run_all(session(extended))
+    resumed, asked = session(extended, total=7), session(straight, total=7)
+    assert run_all(resumed) == ["0005", "0006"]
+    run_all(asked)
+    assert [r.knobs for r in resumed.records if not r.repeat_of] == [r.knobs for r in asked.records]
+
+
+def test_repeats_wait_for_every_trial_of_the_search(study: Study, tmp_path: Path) -> None:
+    only = session(repeating(study, 2, tmp_path / "all"))
+    first, *others = [only.begin() for _ in range(5)]
+    for trial in others:
+        only.run(trial)
+        assert only.sweep.next_assignment() is None
+        assert only.sweep.has_repeats()
+    only.run(first)
+    assert not only.sweep.has_repeats()
+    assert only.sweep.next_assignment() is not None
