@@ -282,3 +282,10 @@ def test_the_plan_reads_as_the_study_was_written(path: Path) -> None:
     for words in ("eps: 4/255", "alpha: 0.5", "pinned: [loss.alpha]", "lr: 0.001", "at_once: as many as fit"):
         assert words in text
     assert "secret" not in text
+
+
+def test_the_plan_says_how_many_repeats_there_may_be(path: Path) -> None:
+    repeated = plan(load_study(written(path), ["search.seeds=3"]))
+    assert repeated["repeats_at_most"] == 2 * repeated["trials"]
+    assert f"up to {2 * repeated['trials']} repeats with other seeds" in plan_text(repeated)
+    assert "repeat" not in plan_text(plan(load_study(written(path))))

@@ -315,3 +315,11 @@ def test_every_known_path_of_a_recipe_takes_a_knob(path: Path) -> None:
     assert {"loss.alpha", "attack.ball.eps", "attack.stride", "evaluation.attacks.pgd.steps", "seed"} <= set(paths)
     for known in ("attack.stride", "optim.weight_decay", "evaluation.attacks.pgd.ball.eps"):
         assert load_study(written(path), [f"knobs.{known}={{uniform: [0.1, 0.2]}}"]).knobs[known]
+
+
+@pytest.mark.parametrize("knob", ["seed", "recipe.seed"])
+def test_a_knob_for_the_seed_and_repeats_with_other_seeds_exclude_each_other(knob: str, path: Path) -> None:
+    both = ("trials: 4", "trials: 4, seeds: 2"), ("  loss.alpha:", f"  {knob}: {{integer: [0, 3]}}\n  loss.alpha:")
+    (problem,) = problems(written(path, *both))
+    assert "search.seeds: repeats trials with other seeds, and the seed is a knob" in problem
+    assert f"expected 1, or no knob '{knob}', got 2" in problem
