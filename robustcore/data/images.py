@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from robustcore.errors import DataError
@@ -126,6 +126,8 @@ def decoded(content: Any, place: str, what: str = "the image") -> Image.Image:
     """Encoded bytes as an image in RGB; raises DataError that begins with ``place`` where they are no whole image."""
     try:
         return as_rgb(Image.open(io.BytesIO(content)))
+    except UnidentifiedImageError:  # whose message is an address in memory
+        raise DataError(f"{place}: cannot decode {what} (of no format that is known)", "path") from None
     except Exception as error:  # PIL raises a dozen kinds for a damaged file
         raise DataError(f"{place}: cannot decode {what} ({error})", "path") from None
 

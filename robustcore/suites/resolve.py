@@ -45,7 +45,7 @@ def resolve(set_id: str, root: str, limit: int | None = None) -> Data:
         return Digits("test")
     folder = Path(root)
     if not folder.is_dir():
-        raise DataError(f"{set_id}: no such folder: {root}; get it with: {info.get}", "root")
+        raise DataError(f"{set_id}: no such folder: {root}; get it with: {_get(info, root)}", "root")
     refused: DataError | None = None
     for source in _candidates(info, folder):
         try:
@@ -54,7 +54,7 @@ def resolve(set_id: str, root: str, limit: int | None = None) -> Data:
         except DataError as error:
             refused = refused or (error if str(error).startswith(f"{set_id}: ") else _about(set_id, error))
     raise refused or DataError(
-        f"{set_id}: not found below {root}; looked for {_looked_for(info)}; get it with: {info.get}", "root"
+        f"{set_id}: not found below {root}; looked for {_looked_for(info)}; get it with: {_get(info, root)}", "root"
     )
 
 
@@ -151,7 +151,11 @@ def _folders(info: SetInfo, place: Path) -> Iterator[Any]:
         yield Folder(str(place))
 
 
+def _get(info: SetInfo, root: str) -> str:
+    return info.get.replace("ROOT", root)
+
+
 def _looked_for(info: SetInfo) -> str:
-    names = ", ".join(dict.fromkeys((info.id, *info.also)))
+    names = " or ".join({_plain(name): name for name in reversed((info.id, *info.also))}.values())
     layout = f", torchvision's {info.torchvision['dataset']}" if info.torchvision else ""
     return f"a Parquet file or a folder named {names} (Parquet, tar shards, Hugging Face, images by class){layout}"

@@ -98,7 +98,9 @@ def _data_problems(source: Source, knobs: dict[str, Space], notes: list[str]) ->
             yield from _class_problems(source, keys, images, trained)
             if data not in decoded:
                 decoded.add(data)
-                yield from _image_problems(source, place, images, notes)
+                yield from _image_problems(
+                    source, _below(place, "path" if hasattr(data, "path") else "root"), images, notes
+                )
 
 
 def _shots_problems(source: Source, knobs: dict[str, Space], images: ImageSet) -> Iterator[Problem]:
@@ -152,7 +154,7 @@ def _image_problems(source: Source, place: KeyPath, images: ImageSet, notes: lis
     corrupt = _corrupt(images, positions)
     if corrupt:
         more = f" (and {len(corrupt) - 1} more images of this set)" if len(corrupt) > 1 else ""
-        yield source.problem(_below(place, "path"), f"{corrupt[0]}{more}")
+        yield source.problem(place, f"{corrupt[0]}{more}")
 
 
 def _corrupt(images: ImageSet, positions: np.ndarray) -> list[str]:

@@ -34,6 +34,8 @@ _STAND_INS: dict[str, Any] = {
     "datasets": {"any": {"kind": "digits"}},
     "attacks": {},
     "path": "any",
+    "dataset": "CIFAR10",
+    "root": "any",
 }
 
 

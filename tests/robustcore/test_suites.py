@@ -206,7 +206,10 @@ def test_the_digits_need_no_folder() -> None:
 @pytest.mark.parametrize(
     ("write", "sentence"),
     [
-        (lambda root: None, "stl10: not found below .*; looked for .*; get it with: torchvision.datasets.STL10"),
+        (
+            lambda root: None,
+            "stl10: not found below .*; looked .*; get it with: python -c .*STL10.'/.*', download",
+        ),
         (lambda root: parquet(root, STL10[:9]), "stl10: .* has 9 classes, expected 10$"),
         (lambda root: parquet(root, STL10[:9], unnamed=True), "stl10: .* has labels 0 to 8, expected 0 to 9$"),
         (lambda root: parquet(root, split=["train"] * 10), "stl10: .* has no split 'test', expected one of: train$"),

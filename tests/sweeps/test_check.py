@@ -18,6 +18,8 @@ from sweeps.check import check_study
 from sweeps.check.plan import plan, plan_text
 from sweeps.check.probe import why_not_writable
 from sweeps.study import Study, load_study
+from tests.robustcore.layouts import in_folders
+from tests.robustcore.test_webdataset import write_tar
 from tests.sweeps.questions import line_of, written
 from trainables.resources import Node
 
@@ -215,6 +217,31 @@ def test_more_than_the_machines_can_ever_give_is_found(
     found = problems(written(path, ("{workers: 2}", resources)), nodes=nodes)
     assert len(found) == bool(expected)
     assert expected in "".join(found)
+
+
+def test_every_kind_of_source_says_what_is_wrong_at_its_own_key(path: Path) -> None:
+    """A corrupt image, a shard that is cut off, a set that is missing, and one that does not exist."""
+    root = path.parent
+    in_folders(root / "eurosat" / "2750", ["Forest", "River"])
+    (root / "eurosat" / "2750" / "River" / "image_0002.jpg").write_bytes(b"nothing")
+    shard = write_tar(root / "a.tar", {"a.png": png(), "a.cls": b"0"})
+    shard.write_bytes(shard.read_bytes()[:700])
+    sources = (
+        "a: {kind: torchvision, dataset: EuroSAT, root: .}",
+        "b: {kind: webdataset, path: a.tar, classes: [a, b]}",
+        "c: {kind: huggingface, path: nothing}",
+        "d: {kind: torchvision, dataset: DTD, root: .}",
+        "e: {kind: torchvision, dataset: STL-10, root: .}",
+    )
+    found = problems(written(path, ("digits: {kind: digits, split: test}", "\n      ".join(sources))))
+    places = [re.sub(r"^.*?datasets\.", "", problem).partition(": ")[0] for problem in found]
+    assert places == ["a.root", "b.path", "c.path", "d.root", "e.dataset"], found
+    for problem, sentence in zip(
+        found,
+        ("image_0002.jpg: cannot", "a.tar is not a whole", "no such folder", "DTD is not in", "did you mean 'STL10'?"),
+        strict=True,
+    ):
+        assert sentence in problem
 
 
 def test_all_kinds_of_mistakes_are_found_at_once(path: Path) -> None:
