@@ -1,6 +1,7 @@
 """How sure an accuracy is, against closed forms and against what happens when one samples."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -12,9 +13,7 @@ from robustcore.intervals import Interval, mean_interval, metric_interval, repea
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
 def test_its_ends_are_the_shares_whose_score_test_just_rejects(share: float, count: int, confidence: float) -> None:
     """The definition of Wilson's interval: |share - p| = z sqrt(p (1 - p) / n) at both ends."""
-    from scipy.stats import norm
-
-    interval, z = wilson(share, count, confidence), norm.ppf((1 + confidence) / 2)
+    interval, z = wilson(share, count, confidence), NormalDist().inv_cdf((1 + confidence) / 2)
     assert 0 <= interval.low <= share <= interval.high <= 1
     for end in (interval.low, interval.high):
         assert abs(share - end) == pytest.approx(z * math.sqrt(end * (1 - end) / count), abs=1e-12)
