@@ -55,6 +55,7 @@ def finetune(recipe: Recipe, process: Process | None = None, resume: State | Non
         recipe.seed,
         PRECISIONS[recipe.precision],
         recipe.trains_text,
+        known.anchors_of,
     )
     first = 0
     if resume is not None:

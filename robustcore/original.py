@@ -5,13 +5,14 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from robustcore.data import ImageSet, Pixels
+from robustcore.data import ImageSet, NativePixels, Pixels
 from robustcore.data.references import original_embeddings
 from robustcore.errors import DataError
 from robustcore.evaluation import ClassifierOf
 from robustcore.evaluation.probe import cached_probe
 from robustcore.losses import Classifier, ZeroShot
 from robustcore.models import Loaded, TextTower
+from robustcore.models.native import NativeResolution
 from robustcore.process import Process
 
 
@@ -19,17 +20,24 @@ class Original:
     """To be asked before training changes a weight; what it says is kept in the process's cache."""
 
     def __init__(self, loaded: Loaded, process: Process) -> None:
-        self._encoder, self._process = loaded.encoder, process
+        self._loaded, self._process = loaded, process
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the weights."""
-        return self._encoder.fingerprint()
+        return self._loaded.encoder.fingerprint()
 
-    def embeddings(self, pixels: Pixels) -> np.ndarray:
+    def identify(self) -> None:
+        """Take the fingerprint now: once LoRA is attached, the weights are the same and their names are not."""
+        assert self.fingerprint
+
+    def embeddings(self, pixels: Pixels | NativePixels) -> np.ndarray:
         """phi0(x), (N, D)."""
-        process = self._process
-        return original_embeddings(self._encoder, self.fingerprint, pixels, process.cache, process.device)
+        process, encoder, fingerprint = self._process, self._loaded.encoder, self.fingerprint
+        if isinstance(pixels, NativePixels):
+            encoder = NativeResolution(encoder, self._loaded.preprocessing)
+            fingerprint += f"|{self._loaded.preprocessing}"
+        return original_embeddings(encoder, fingerprint, pixels, process.cache, process.device)
 
     def probe(self, pixels: Pixels) -> ClassifierOf:
         """A linear probe fitted on ``pixels``, for every image set with their classes; DataError for any other."""

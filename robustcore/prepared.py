@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from robustcore.data import Pixels
-from robustcore.evaluation import ClassifierOf
+from robustcore.evaluation import AnchorsOf, ClassifierOf
 from robustcore.losses import Classifier, check_climb
 from robustcore.losses.reference import zero_shot
 from robustcore.models import Encoder, Loaded, TextTower
@@ -30,6 +30,7 @@ class Prepared:
     original_classifier: Classifier | None = None
     original_encoder: Encoder | None = None  # phi0 itself, for what is not known in advance: phi0(z)
     facts: dict[str, float] = field(default_factory=dict)  # metrics that stay what they are
+    anchors_of: AnchorsOf | None = None  # phi0(x) of any images, to be asked before the first step
 
 
 def prepare(recipe: Recipe, process: Process, weights: dict[str, Tensor] | None = None) -> Prepared:
@@ -41,6 +42,8 @@ def prepare(recipe: Recipe, process: Process, weights: dict[str, Tensor] | None 
     loaded.to(process.device)
     pixels = Pixels(recipe.data.open(recipe.seed), loaded.preprocessing)
     known = Original(loaded, process)
+    if recipe.evaluation.drift is not None:
+        known.identify()
     needs = set(recipe.loss.needs)
     original = known.embeddings(pixels) if "original" in needs or recipe.climb == "embedding" or recipe.text else None
     original_encoder = None
@@ -55,6 +58,7 @@ def prepare(recipe: Recipe, process: Process, weights: dict[str, Tensor] | None 
     else:
         made = _with_text(recipe, loaded, loaded.text, known, pixels, original, process, weights)
     made.original_encoder = original_encoder
+    made.anchors_of = known.embeddings
     if made.classifier is not None:
         check_climb(recipe.climb, made.classifier.num_classes, "attack.climb")
     return made

@@ -63,6 +63,8 @@ class Recipe:
             )
         if self.optim.warmup > self.optim.steps:
             yield f"optim.warmup ({self.optim.warmup}) exceeds optim.steps ({self.optim.steps})", "optim.warmup"
+        if not any(self.evaluation.sets()):
+            yield "a trial is judged by its accuracy; expected at least one data set", "evaluation.datasets"
         if self.model.kind == "simclr":
             yield from self._misfits_of_simclr()
         elif self.trains_text:
@@ -84,6 +86,8 @@ class Recipe:
             yield f"{message}; expected fare or sim_clip", "loss.kind"
         if self.text is not None:
             yield "a SimCLR encoder has no text tower to tune; expected no text stage", "text"
+        if self.evaluation.retrieval:
+            yield "retrieval compares images with texts, which a SimCLR encoder has none of", "evaluation.retrieval"
         if self.model.batch_norm == "batch" and self.model.lora is not None:
             yield "LoRA keeps BatchNorm as it is, expected 'frozen', got 'batch'", "model.batch_norm"
         if self.model.batch_norm == "batch" and self.optim.accumulate > 1:

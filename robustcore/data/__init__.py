@@ -10,6 +10,7 @@ from robustcore.data.digits import Digits
 from robustcore.data.few_shot import FewShot
 from robustcore.data.folder import Folder
 from robustcore.data.images import ImageSet, Pixels, Preprocessing
+from robustcore.data.native import NativePixels
 from robustcore.data.parquet import Parquet
 from robustcore.data.torchvision import Torchvision
 from robustcore.data.webdataset import WebDataset
@@ -25,6 +26,7 @@ __all__ = [
     "Folder",
     "HuggingFace",
     "ImageSet",
+    "NativePixels",
     "Parquet",
     "ParquetCaptions",
     "Pixels",

@@ -1,6 +1,7 @@
 """A labelled image set as everything else sees it, and the pixels a model of one input size reads from it."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -94,6 +95,11 @@ class Pixels:
 
     def __len__(self) -> int:
         return len(self.images.labels)
+
+    def batches(self, indices: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """``indices`` (B,) in order, at most ``batch_size`` each."""
+        for start in range(0, len(indices), batch_size):
+            yield indices[start : start + batch_size]
 
     def at(self, indices: np.ndarray) -> Tensor:
         """(B, 3, size, size) uint8 of the images at ``indices`` (B,)."""

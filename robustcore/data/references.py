@@ -8,26 +8,33 @@ import torch
 from torch import Tensor
 
 from robustcore.data.images import Pixels, as_pixels
+from robustcore.data.native import NativePixels
 from robustcore.once import computed_once
 
 BATCH = 256
 
 
 def original_embeddings(
-    embed: Callable[[Tensor], Tensor], fingerprint: str, pixels: Pixels, folder: Path, device: torch.device
+    embed: Callable[[Tensor], Tensor],
+    fingerprint: str,
+    pixels: Pixels | NativePixels,
+    folder: Path,
+    device: torch.device,
 ) -> np.ndarray:
     """(N, D) float32, memory-mapped read-only. ``fingerprint`` identifies ``embed``, the frozen encoder."""
-    key = [fingerprint, pixels.images.fingerprint, vars(pixels.preprocessing)]
+    resize = vars(pixels.preprocessing) if isinstance(pixels, Pixels) else None
+    key = [fingerprint, pixels.images.fingerprint, resize]
     path = computed_once(folder, key, ".npy", lambda place: _compute(embed, pixels, place, device))
     mapped: np.ndarray = np.load(path, mmap_mode="r")
     return mapped
 
 
 @torch.no_grad()
-def _compute(embed: Callable[[Tensor], Tensor], pixels: Pixels, place: Path, device: torch.device) -> None:
+def _compute(
+    embed: Callable[[Tensor], Tensor], pixels: Pixels | NativePixels, place: Path, device: torch.device
+) -> None:
     target = None
-    for start in range(0, len(pixels), BATCH):
-        indices = np.arange(start, min(start + BATCH, len(pixels)))
+    for indices in pixels.batches(np.arange(len(pixels)), BATCH):
         embeddings = embed(as_pixels(pixels.at(indices), device)).float().cpu().numpy()
         if target is None:
             shape = (len(pixels), embeddings.shape[1])

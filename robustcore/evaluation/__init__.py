@@ -2,7 +2,7 @@
 
 from robustcore.evaluation.evaluation import TAKEN, Evaluation
 from robustcore.evaluation.outcome import Outcome, Survival
-from robustcore.evaluation.suite import WATCH, ClassifierOf, Suite
+from robustcore.evaluation.suite import WATCH, AnchorsOf, ClassifierOf, Suite
 from robustcore.evaluation.survivors import survivors
 
-__all__ = ["TAKEN", "WATCH", "ClassifierOf", "Evaluation", "Outcome", "Suite", "Survival", "survivors"]
+__all__ = ["TAKEN", "WATCH", "AnchorsOf", "ClassifierOf", "Evaluation", "Outcome", "Suite", "Survival", "survivors"]

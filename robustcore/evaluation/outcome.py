@@ -53,6 +53,8 @@ class Outcome:
 
 def accuracies(survivals: Mapping[str, Survival]) -> dict[str, float]:
     """``<attack>/<data set>`` for each set, and ``<attack>``, the mean over them; ``clean`` and ``worst`` too."""
+    if not survivals:
+        return {}
     shares = {name: survival.shares() for name, survival in survivals.items()}
     names = list(next(iter(shares.values())))
     means = {name: float(np.mean([share[name] for share in shares.values()])) for name in names}

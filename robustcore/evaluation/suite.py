@@ -8,36 +8,45 @@ import torch
 from torch import Tensor
 
 from robustcore.attacks import PGD, Attack, Clean
-from robustcore.data import ImageSet, Pixels, Preprocessing
-from robustcore.data.images import as_pixels
+from robustcore.data import Captions, ImageSet, NativePixels, Pixels, Preprocessing
+from robustcore.evaluation.conditions import Batch, Conditions
+from robustcore.evaluation.drift import drift, drift_names
 from robustcore.evaluation.evaluation import Evaluation
 from robustcore.evaluation.outcome import Outcome, Survival, accuracies
+from robustcore.evaluation.retrieval import CAPTION_ITSELF, CaptionsAsClasses, Gallery, recalls
 from robustcore.evaluation.survivors import survivors
 from robustcore.losses import Classifier, Reference, check_climb
+from robustcore.losses.reference import zero_shot
 from robustcore.models import Encoder
-from robustcore.noise import Noise
+from robustcore.models.native import NativeResolution
 from robustcore.process import Process
 from robustcore.stalls import ZeroGradients
 
-# Keeps the random starts of an evaluation apart from those of every training step.
-_STREAM = -1
 WATCH = ("catastrophic_overfitting", "watch/single_step", "watch/pgd")
 # Over the classes of an image set; the templates are those of its prompts, which a linear probe has none of.
 ClassifierOf = Callable[[ImageSet, tuple[str, ...]], Classifier]
 
 
+# phi0(x) of the images as they are attacked, (N, D).
+AnchorsOf = Callable[[Pixels | NativePixels], np.ndarray]
+
+
 @dataclass
 class Exhibit:
-    """A data set as it is measured: its images at the model's size, and the classifier over its classes."""
+    """A data set as it is measured: its images as they are attacked, and the classifier over its classes."""
 
-    pixels: Pixels
+    pixels: Pixels | NativePixels
     prompts: tuple[str, ...]
     classifier: Classifier
+    anchors: np.ndarray | None = None  # (N, D), phi0(x), where drift is measured
 
 
 @dataclass
 class Suite:
-    """An ``Evaluation`` with its images opened and its classifiers made, once unless ``classifier_of`` changes."""
+    """An ``Evaluation`` with its images opened and its classifiers made, once unless ``classifier_of`` changes.
+
+    ``anchors_of`` is asked at once, so that the original embeddings are there before training changes a weight.
+    """
 
     evaluation: Evaluation
     classifier_of: ClassifierOf
@@ -45,32 +54,82 @@ class Suite:
     seed: int
     precision: torch.dtype
     text_is_trained: bool = False  # then classifiers are made anew at each evaluation
+    anchors_of: AnchorsOf | None = None  # needed where the evaluation measures drift
     _exhibits: dict[str, Exhibit] = field(init=False)
+    _galleries: dict[str, Gallery] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._exhibits = {name: self._opened(source.open()) for name, source in self.evaluation.datasets.items()}
+        sets = self.evaluation.sets()
+        self._exhibits = {name: self._opened(source.open(), prompts) for name, source, prompts in sets}
+        self._galleries = {name: self._hung(source) for name, source in self.evaluation.retrieval.items()}
 
-    def _opened(self, images: ImageSet) -> Exhibit:
-        prompts = self.evaluation.prompts
+    def _opened(self, images: ImageSet, prompts: tuple[str, ...]) -> Exhibit:
         classifier = self.classifier_of(images, prompts)
         for name, attack in self.evaluation.attacks.items():
             if attack.climb is not None:
                 check_climb(attack.climb, classifier.num_classes, f"evaluation.attacks.{name}.climb")
-        return Exhibit(Pixels(images, self.preprocessing), prompts, classifier)
+        pixels = self._pixels(images)
+        if self.evaluation.drift is None:
+            return Exhibit(pixels, prompts, classifier)
+        assert self.anchors_of is not None, "drift is measured from the original encoder"
+        return Exhibit(pixels, prompts, classifier, self.anchors_of(pixels))
+
+    def _hung(self, source: Captions) -> Gallery:
+        images = CaptionsAsClasses(source.open())
+        return Gallery(self._pixels(images), zero_shot(self.classifier_of(images, CAPTION_ITSELF)), images.own())
+
+    def _pixels(self, images: ImageSet) -> Pixels | NativePixels:
+        is_native = self.evaluation.resolution == "native"
+        return NativePixels(images) if is_native else Pixels(images, self.preprocessing)
 
     def __call__(self, encoder: Encoder, process: Process) -> Outcome:
         """The same on every process."""
+        encoder = self._attacked(encoder)
         attacks = {"clean": Clean(), **self.evaluation.attacks}
         watches = {name: ZeroGradients() for name in attacks}
-        survivals = {}
-        for name, exhibit in self._exhibits.items():
-            if self.text_is_trained:
-                exhibit.classifier = self.classifier_of(exhibit.pixels.images, exhibit.prompts)
-            survivals[name] = self._survival(encoder, attacks, exhibit, watches, process)
-        stalls = {
-            f"zero_gradient/{name}": watches[name].take(process) for name, attack in attacks.items() if attack.gradients
+        conditions = self._conditions(process)
+        self._renew_classifiers()
+        survivals = {
+            name: self._survival(encoder, attacks, exhibit, watches, conditions)
+            for name, exhibit in self._exhibits.items()
         }
-        return Outcome(accuracies(survivals) | stalls, survivals)
+        stalls = {
+            f"zero_gradient/{name}": watches[name].take(process)
+            for name, attack in attacks.items()
+            if attack.gradients and survivals
+        }
+        found: dict[str, float] = {}
+        for name, gallery in self._galleries.items():
+            found |= recalls(encoder, gallery, self.evaluation.attacks, name, conditions)
+        return Outcome(accuracies(survivals) | stalls | found | self._drifts(encoder, conditions), survivals)
+
+    def _attacked(self, encoder: Encoder) -> Encoder:
+        """What takes the images in the form in which they are attacked."""
+        return NativeResolution(encoder, self.preprocessing) if self.evaluation.resolution == "native" else encoder
+
+    def _conditions(self, process: Process) -> Conditions:
+        return Conditions(process, self.evaluation.batch_size, self.seed, self.precision)
+
+    def _renew_classifiers(self) -> None:
+        if not self.text_is_trained:
+            return
+        for exhibit in self._exhibits.values():
+            exhibit.classifier = self.classifier_of(exhibit.pixels.images, exhibit.prompts)
+        for gallery in self._galleries.values():
+            gallery.classifier = zero_shot(self.classifier_of(gallery.pixels.images, CAPTION_ITSELF))
+
+    def _drifts(self, encoder: Encoder, conditions: Conditions) -> dict[str, float]:
+        attack = self.evaluation.drift
+        if attack is None:
+            return {}
+        found: dict[str, float] = {}
+        for name, exhibit in self._exhibits.items():
+            assert exhibit.anchors is not None, "asked for when the set was opened"
+            clean, attacked = drift(encoder, attack, exhibit.pixels, exhibit.anchors, conditions)
+            found |= {f"drift/{name}": clean, f"drift/attacked/{name}": attacked}
+        for prefix in ("drift", "drift/attacked"):
+            found[prefix] = float(np.mean([found[f"{prefix}/{name}"] for name in self._exhibits]))
+        return {name: found[name] for name in drift_names(attack, list(self._exhibits))}
 
     def count(self, dataset: str) -> int:
         """The number of images of one data set."""
@@ -83,7 +142,8 @@ class Suite:
         """
         attacks = {"clean": Clean(), **self.evaluation.attacks}
         watches = {name: ZeroGradients() for name in attacks}
-        table = self._survived(encoder, attacks, self._exhibits[dataset], chosen, watches, process.device)
+        exhibit, conditions = self._exhibits[dataset], self._conditions(process)
+        table = self._survived(self._attacked(encoder), attacks, exhibit, chosen, watches, conditions)
         return dict(zip(attacks, table.numpy().T > 0, strict=True))
 
     def watch(self, single_step: Attack, encoder: Encoder, process: Process) -> dict[str, float]:
@@ -98,11 +158,13 @@ class Suite:
         exhibit = next(iter(self._exhibits.values()))
         if self.text_is_trained:
             exhibit.classifier = self.classifier_of(exhibit.pixels.images, exhibit.prompts)
-        batch = np.arange(min(len(exhibit.pixels), self.evaluation.batch_size))
+        batch = next(self._conditions(process).batches(exhibit.pixels, np.arange(len(exhibit.pixels))))
         attacks = [single_step, PGD(single_step.ball)]
-        reference, images, noise = self._known(exhibit, batch, process.device)
         one, many = (
-            float(survived.float().mean()) for survived in survivors(encoder, attacks, images, reference, noise)
+            float(survived.float().mean())
+            for survived in survivors(
+                self._attacked(encoder), attacks, batch.images, _known(exhibit, batch), batch.noise
+            )
         )
         return dict(zip(WATCH, (float(many < one / 2), one, many), strict=True))
 
@@ -112,14 +174,14 @@ class Suite:
         attacks: Mapping[str, Attack],
         exhibit: Exhibit,
         watches: Mapping[str, ZeroGradients],
-        process: Process,
+        conditions: Conditions,
     ) -> Survival:
         """Each process attacks its share of the images."""
         images = exhibit.pixels.images
-        mine = np.arange(process.rank, len(images.labels), process.world_size)
         table = torch.zeros(len(images.labels), len(attacks))
-        table[mine] = self._survived(encoder, attacks, exhibit, mine, watches, process.device)
-        survived = process.total(table).numpy() > 0
+        mine = conditions.share(len(images.labels))
+        table[mine] = self._survived(encoder, attacks, exhibit, mine, watches, conditions)
+        survived = conditions.process.total(table).numpy() > 0
         return Survival(images.classes, images.labels, dict(zip(attacks, survived.T, strict=True)))
 
     def _survived(
@@ -129,21 +191,24 @@ class Suite:
         exhibit: Exhibit,
         chosen: np.ndarray,
         watches: Mapping[str, ZeroGradients],
-        device: torch.device,
+        conditions: Conditions,
     ) -> Tensor:
         """(len(chosen), attacks), 1 where the image survives the attack."""
-        found = [torch.zeros(0, len(attacks))]  # a process may have no image
-        for start in range(0, len(chosen), self.evaluation.batch_size):
-            indices = chosen[start : start + self.evaluation.batch_size]
-            reference, images, noise = self._known(exhibit, indices, device)
+        found = torch.zeros(len(exhibit.pixels), len(attacks))
+        for batch in conditions.batches(exhibit.pixels, chosen):
             survived = survivors(
-                encoder, list(attacks.values()), images, reference, noise, self.precision, list(watches.values())
+                encoder,
+                list(attacks.values()),
+                batch.images,
+                _known(exhibit, batch),
+                batch.noise,
+                conditions.precision,
+                list(watches.values()),
             )
-            found.append(torch.stack(survived, dim=1).float())
-        return torch.cat(found)
+            found[batch.indices] = torch.stack(survived, dim=1).float()
+        return found[chosen]
 
-    def _known(self, exhibit: Exhibit, indices: np.ndarray, device: torch.device) -> tuple[Reference, Tensor, Noise]:
-        images = as_pixels(exhibit.pixels.at(indices), device)
-        labels = torch.from_numpy(exhibit.pixels.images.labels[indices]).to(device)
-        noise = Noise.of(self.seed, _STREAM, torch.from_numpy(indices).to(device))
-        return Reference(labels, classifier=exhibit.classifier), images, noise
+
+def _known(exhibit: Exhibit, batch: Batch) -> Reference:
+    labels = torch.from_numpy(exhibit.pixels.images.labels[batch.indices]).to(batch.images.device)
+    return Reference(labels, classifier=exhibit.classifier)

@@ -115,7 +115,7 @@ def metrics(source: Source) -> tuple[str, ...]:
     attack: Attack | None = part(source, Attack, "recipe", "attack")
     watched = WATCH if attack is not None and attack.gradients == 1 else ()
     return (
-        *Evaluation(dict.fromkeys(datasets, Digits()), dict.fromkeys(attacks, Clean())).metrics(),
+        *Evaluation(datasets=dict.fromkeys(datasets, Digits()), attacks=dict.fromkeys(attacks, Clean())).metrics(),
         *stalls,
         *angles,
         *watched,

@@ -47,7 +47,7 @@ def robust(tmp_path_factory: pytest.TempPathFactory) -> LoadedClip:
 
 def measured(robust: LoadedClip, precision: torch.dtype, scale: float, *attacks: Any) -> dict[str, float]:
     """Metrics on the 400 held-out digits, through a classifier of that logit scale."""
-    evaluation = Evaluation({"digits": Digits("test")}, {attack.kind: attack for attack in attacks})
+    evaluation = Evaluation(datasets={"digits": Digits("test")}, attacks={attack.kind: attack for attack in attacks})
 
     def classifier_of(images: ImageSet, prompts: tuple[str, ...]) -> ZeroShot:
         return ZeroShot(robust.classifier_rows(images.classes, evaluation.prompts), scale)

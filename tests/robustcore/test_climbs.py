@@ -59,7 +59,7 @@ def test_a_targeted_climb_is_an_attack_for_each_of_nine_wrong_classes_or_of_all_
 
 def test_gradients_of_a_targeted_attack_count_once_a_target() -> None:
     attacks: dict[str, Any] = {"dlr": APGD(BALL, climb="dlr"), "targeted": APGD(BALL, steps=5, climb="targeted_dlr")}
-    assert Evaluation({"digits": Digits("test")}, attacks).gradients() == 10 + 9 * 5
+    assert Evaluation(datasets={"digits": Digits("test")}, attacks=attacks).gradients() == 10 + 9 * 5
 
 
 class Noting:
@@ -205,7 +205,7 @@ def refusal(caught: "pytest.ExceptionInfo[ValidationError]") -> InputError:
 def test_an_evaluation_refuses_what_measures_nothing_and_names_the_key(what: str) -> None:
     attack, key, sentence = REFUSED[what]
     with pytest.raises(ValidationError, match=sentence) as caught:
-        Evaluation({"digits": Digits("test")}, {"pgd": PGD(BALL), "it": attack})
+        Evaluation(datasets={"digits": Digits("test")}, attacks={"pgd": PGD(BALL), "it": attack})
     assert refusal(caught).key == key
 
 
@@ -213,4 +213,4 @@ def test_an_evaluation_refuses_what_measures_nothing_and_names_the_key(what: str
 def test_an_evaluation_refuses_an_attack_that_never_moves(attack: Any) -> None:
     """At the clean image, its distance to itself has no gradient, so that every image would survive."""
     with pytest.raises(ValidationError, match="random start"):
-        Evaluation({"digits": Digits("test")}, {"it": attack})
+        Evaluation(datasets={"digits": Digits("test")}, attacks={"it": attack})

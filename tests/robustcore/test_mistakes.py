@@ -306,7 +306,7 @@ def test_mistake_10_clean_and_attacked_accuracy_are_of_the_same_images(
     digits: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attacks: dict[str, Any] = {"pgd": PGD(BALL, steps=2), "apgd": APGD(BALL, steps=2)}
-    evaluation = Evaluation({"digits": Parquet(str(digits), split="test")}, attacks, batch_size=10)
+    evaluation = Evaluation(datasets={"digits": Parquet(str(digits), split="test")}, attacks=attacks, batch_size=10)
     classifier = ZeroShot(CLIP.classifier_rows(Digits().open().classes, evaluation.prompts), CLIP.scale)
     suite = Suite(evaluation, lambda images, prompts: classifier, CLIP.preprocessing, 0, torch.float32)
     shown: dict[str, list[Tensor]] = {}
@@ -394,7 +394,7 @@ def test_mistake_12_a_step_is_its_attack_and_one_descent_and_text_is_read_once(
     with monkeypatch.context() as patch:
         patch.setattr(Descent, "_reference", noted(Descent._reference, mistakes.embedding_again))
         assert of_a_step() == right | {"batches": 5}
-    monkeypatch.setattr("robustcore.finetune.Suite", lambda *given: Suite(*given[:-1], True))
+    monkeypatch.setattr("robustcore.finetune.Suite", lambda *given: Suite(*given[:5], True))
     assert of_a_step() == right | {"encode_text": 1}
     monkeypatch.setattr(TextTower, "_tokens_of", noted(TextTower._tokens_of, lambda self, *_: self._tokens.clear()))
     assert of_a_step() == right | {"encode_text": 1, "byte_tokens": 1}

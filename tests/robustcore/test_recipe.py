@@ -39,7 +39,7 @@ DATA = Path("digits.parquet")
         ("precision", "fp16", "'fp32' or 'bf16'"),
         ("loss__kind", "fair", "'fare',"),
         ("attack__stepz", 3, "stepz"),
-        ("evaluation__datasets", {}, "at least 1"),
+        ("evaluation__datasets", {}, "at least one data set"),
         ("evaluation__prompts", [], "at least 1"),
         ("data__batch_size", 0, "greater than or equal to 1"),
     ],
@@ -99,7 +99,14 @@ def leaves(plain: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...]
 
 def other(value: Any) -> Any:
     """Another value of the same type."""
-    choices = {"fp32": "bf16", "cosine": "constant", "adamw": "sgd", "cross_entropy": "embedding", "train": "test"}
+    choices = {
+        "fp32": "bf16",
+        "cosine": "constant",
+        "adamw": "sgd",
+        "cross_entropy": "embedding",
+        "train": "test",
+        "model": "native",
+    }
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -117,7 +124,13 @@ def test_the_fingerprint_changes_with_any_value() -> None:
     plain = small_recipe(DATA, loss={"kind": "tecoa"}).as_json()  # FARE would refuse some of them
     fixed = ("kind", "quick_gelu", "classes")
     paths = [(path, value) for path, value in leaves(plain) if path[-1] not in fixed or path == ("optim", "kind")]
-    given = {"lora": {"rank": 3}, "text": {"optim": {"lr": 1, "steps": 1}}, "shots": 2, "climb": "dlr"}
+    given = {
+        "lora": {"rank": 3},
+        "text": {"optim": {"lr": 1, "steps": 1}},
+        "shots": 2,
+        "climb": "dlr",
+        "drift": {"kind": "clean"},
+    }
     recipes = [recipe_from(replaced(plain, path, given.get(path[-1], other(value)))) for path, value in paths]
     assert len(paths) > 20
     assert len({recipe.fingerprint() for recipe in [recipe_from(plain), *recipes]}) == len(paths) + 1

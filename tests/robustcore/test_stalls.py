@@ -154,8 +154,8 @@ class Half(nn.Module):
 def test_a_suite_reports_the_share_of_every_attack_but_the_empty_one(tmp_path: Path) -> None:
     source = Parquet(str(written(tmp_path / "greys.parquet", 12)), classes=NAMES)
     evaluation = Evaluation(
-        {"greys": source, "few": Parquet(source.path, classes=NAMES, limit=5)},
-        {"none": Clean(), "pgd": PGD(BALL, steps=2), "apgd": APGD(L2(1), climb="dlr")},
+        datasets={"greys": source, "few": Parquet(source.path, classes=NAMES, limit=5)},
+        attacks={"none": Clean(), "pgd": PGD(BALL, steps=2), "apgd": APGD(L2(1), climb="dlr")},
         batch_size=5,
     )
 
