@@ -50,6 +50,12 @@ def write_parquet(
     return path
 
 
+def write_captions(path: Path, images: Sequence[Image.Image], captions: Sequence[Sequence[str]]) -> Path:
+    """A captioned set; ``captions`` are one or more texts an image."""
+    pq.write_table(pa.table({"image": [png(image) for image in images], "captions": captions}), path)
+    return path
+
+
 def write_digits(path: Path, train: int, test: int, row_group_size: int = 16) -> Path:
     """The first scans of both splits of the digits, in one file."""
     images, labels, splits = [], [], []

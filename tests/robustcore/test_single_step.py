@@ -81,7 +81,7 @@ class Linear(nn.Module):
 def suite_of(greys: list[int], folder: Path, **options: Any) -> Suite:
     """All of them of the first of two classes."""
     path = write_parquet(folder / "greys.parquet", [coloured(grey) for grey in greys], [0] * len(greys))
-    evaluation = Evaluation({"greys": Parquet(str(path), classes=("dark", "bright"))}, {}, **options)
+    evaluation = Evaluation(datasets={"greys": Parquet(str(path), classes=("dark", "bright"))}, attacks={}, **options)
 
     def as_logits(images: ImageSet, prompts: tuple[str, ...]) -> Classifier:
         return Probe(10 * torch.eye(2), torch.zeros(2))
