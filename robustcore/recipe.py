@@ -63,7 +63,7 @@ class Recipe:
             )
         if self.optim.warmup > self.optim.steps:
             yield f"optim.warmup ({self.optim.warmup}) exceeds optim.steps ({self.optim.steps})", "optim.warmup"
-        if not any(self.evaluation.sets()):
+        if not self.evaluation.names():
             yield "a trial is judged by its accuracy; expected at least one data set", "evaluation.datasets"
         if self.model.kind == "simclr":
             yield from self._misfits_of_simclr()

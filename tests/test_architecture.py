@@ -32,7 +32,7 @@ ORDER = {
     "optim": set[str](),
     "models": {"data"},
     "suites": {"data"},
-    "evaluation": {"attacks", "data", "losses", "models"},
+    "evaluation": {"attacks", "data", "losses", "models", "suites"},
     "text_stage": {"losses", "models", "optim"},
     "original": {"data", "evaluation", "losses", "models"},
     "recipe": {"attacks", "data", "evaluation", "losses", "models", "optim", "text_stage"},

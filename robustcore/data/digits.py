@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 from pydantic.dataclasses import dataclass
 
-from robustcore.types import STRICT
+from robustcore.data.images import subset
+from robustcore.types import STRICT, PositiveCount
 
 NUM_TEST = 400
 SIZE = 16
@@ -18,11 +19,12 @@ class Digits:
     """8x8 scans upscaled to 16x16 RGB; 400 stratified test images, the other 1,397 for training."""
 
     split: Literal["train", "test"] = "train"
+    limit: PositiveCount | None = None  # the same images in every run
     kind: Literal["digits"] = "digits"
 
     def open(self) -> "DigitImages":
         """The images of this split."""
-        return DigitImages(self.split)
+        return DigitImages(self.split, self.limit)
 
 
 class DigitImages:
@@ -31,11 +33,12 @@ class DigitImages:
     classes = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     fingerprint = "digits"
 
-    def __init__(self, split: str) -> None:
+    def __init__(self, split: str, limit: int | None = None) -> None:
         scans, labels, is_test = _scans()
         rows = np.flatnonzero(is_test == (split == "test"))
+        rows = rows[subset(len(rows), limit)]
         self.name = f"digits ({split})"
-        self.fingerprint = f"digits-{split}-{SIZE}"
+        self.fingerprint = f"digits-{split}-{SIZE}" + (f"-{limit}" if limit else "")
         self.labels = labels[rows]
         self._scans = scans[rows]
 

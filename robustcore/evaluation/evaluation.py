@@ -1,6 +1,6 @@
 """What is to be measured: the component of a recipe that says which attacks meet which images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from annotated_types import MinLen
@@ -11,7 +11,8 @@ from robustcore.attacks import Attack
 from robustcore.data import Captions, Data
 from robustcore.errors import InputError
 from robustcore.evaluation.drift import drift_names
-from robustcore.evaluation.retrieval import recall_names
+from robustcore.evaluation.named_suite import NamedSuite
+from robustcore.evaluation.retrieval import recall_names, retrieval_attacks
 from robustcore.losses import MAX_TARGETS, num_targets
 from robustcore.types import STRICT, Climb, PositiveCount
 
@@ -26,14 +27,16 @@ class Evaluation:
     sets), ``<attack>/<data set>`` for each set, ``worst``: the share that survives all of them, and
     ``zero_gradient/<attack>``: the share of pixels whose gradient was exactly zero, which stalls an attack.
 
-    ``retrieval`` adds ``recall_at_1/image_to_text/<attack>/<set>`` and the like of captioned images (see
-    ``recalls``). ``drift`` adds the squared distance of embeddings to the original ones, ``drift/<data set>`` and its
-    mean ``drift``, and where its attack is not ``clean`` the largest one in the attack's ball, ``drift/attacked`` (see
+    ``suite`` adds the data sets of a named suite, which have prompts of their own. ``retrieval`` adds
+    ``recall_at_1/image_to_text/<attack>/<set>`` and the like of captioned images (see ``recalls``). ``drift`` adds the
+    squared distance of embeddings to the original ones, ``drift/<data set>`` and its mean ``drift``, and where its
+    attack is not ``clean`` the largest one in the attack's ball, ``drift/attacked`` (see
     ``robustcore.evaluation.drift``). With ``resolution: native`` attacks change the stored pixels, and the resize is
     inside the model.
     """
 
     datasets: dict[str, Data] = Field(default_factory=dict)
+    suite: NamedSuite | None = None
     attacks: dict[str, Attack]
     every: PositiveCount = 500
     prompts: Annotated[tuple[str, ...], MinLen(1)] = ("a photo of a {}.",)
@@ -53,7 +56,11 @@ class Evaluation:
             if name in TAKEN:
                 yield f"the name '{name}' is taken by the results, expected another attack name", f"attacks.{name}"
             yield from ((message, f"attacks.{name}{key}") for message, key in _misuse(attack, attack.climb))
-        has_sets = any(self.sets())
+        for name in self.datasets:
+            if self.suite is not None and name in self.suite.names():
+                message = f"the suite {self.suite.name} has a set of that name; expected another data set name"
+                yield message, f"datasets.{name}"
+        has_sets = bool(self.names())
         if not has_sets and not self.retrieval:
             yield "expected at least one data set", "datasets"
         if self.drift is not None:
@@ -70,24 +77,42 @@ class Evaluation:
             message = "the name 'attacked' is taken by the results, expected another data set name"
             yield message, "datasets.attacked"
 
+    def names(self) -> tuple[str, ...]:
+        """Of every data set."""
+        return (*self.datasets, *(self.suite.names() if self.suite is not None else ()))
+
     def sets(self) -> Iterator[tuple[str, Data, tuple[str, ...]]]:
-        """Name, source and prompts of every data set."""
+        """Name, source and prompts of every data set. Raises DataError where one of the suite is missing."""
         for name, source in self.datasets.items():
             yield name, source, self.prompts
+        if self.suite is not None:
+            yield from self.suite.sets()
 
     def metrics(self) -> tuple[str, ...]:
         """The names of everything an evaluation reports."""
-        sets = [name for name, _, _ in self.sets()]
-        names = ("clean", *self.attacks, "worst") if sets else ()
-        stalls = (f"zero_gradient/{name}" for name, attack in self.attacks.items() if attack.gradients and sets)
-        found = (name for caption_set in self.retrieval for name in recall_names(self.attacks, caption_set))
-        drifts = drift_names(self.drift, sets) if self.drift is not None else ()
-        of_sets = (f"{name}/{dataset}" for name in names for dataset in sets)
-        return (*names, *of_sets, *stalls, *found, *drifts, "loss")
+        return metric_names(self.names(), self.attacks, self.retrieval, self.drift)
 
     def gradients(self) -> int:
-        """Image gradients that attack one image of each set with every attack, at most."""
-        return sum(attack.gradients * num_targets(attack.climb, MAX_TARGETS + 1) for attack in self.attacks.values())
+        """Image gradients that attack one image of each set with every attack, at most; with those of drift."""
+        drift = self.drift.gradients if self.drift is not None else 0
+        return drift + sum(
+            attack.gradients * num_targets(attack.climb, MAX_TARGETS + 1) for attack in self.attacks.values()
+        )
+
+    def retrieval_gradients(self) -> int:
+        """Those that attack one captioned image."""
+        return sum(attack.gradients for attack in retrieval_attacks(self.attacks).values())
+
+
+def metric_names(
+    sets: Sequence[str], attacks: Mapping[str, Attack], retrieval: Iterable[str], drift: Attack | None
+) -> tuple[str, ...]:
+    """Of an evaluation of these data sets and captioned sets; ``loss`` is the training's."""
+    names = ("clean", *attacks, "worst") if sets else ()
+    stalls = (f"zero_gradient/{name}" for name, attack in attacks.items() if attack.gradients and sets)
+    found = (name for captioned in retrieval for name in recall_names(attacks, captioned))
+    drifts = drift_names(drift, sets) if drift is not None else ()
+    return (*names, *(f"{name}/{dataset}" for name in names for dataset in sets), *stalls, *found, *drifts, "loss")
 
 
 def _misuse(attack: Attack, climb: Climb | None) -> Iterator[tuple[str, str]]:

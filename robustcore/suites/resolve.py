@@ -42,7 +42,7 @@ def resolve(set_id: str, root: str, limit: int | None = None) -> Data:
     """
     info = set_info(set_id)
     if set_id == "digits":
-        return Digits("test")
+        return Digits("test", limit)
     folder = Path(root)
     if not folder.is_dir():
         raise DataError(f"{set_id}: no such folder: {root}; get it with: {_get(info, root)}", "root")

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from robustcore.data import Data, FewShot, ImageSet
+from robustcore.data import Captions, Data, FewShot, ImageSet
 from robustcore.errors import InputError
+from robustcore.evaluation import NamedSuite
+from robustcore.evaluation.retrieval import CaptionsAsClasses
 from robustcore.losses import check_climb
 from robustcore.models import Model
 from robustcore.types import Climb
@@ -101,6 +103,33 @@ def _data_problems(source: Source, knobs: dict[str, Space], notes: list[str]) ->
                 yield from _image_problems(
                     source, _below(place, "path" if hasattr(data, "path") else "root"), images, notes
                 )
+    yield from _suite_problems(source, knobs, trained, notes)
+    yield from _caption_problems(source, notes)
+
+
+def _suite_problems(
+    source: Source, knobs: dict[str, Space], trained: ImageSet | None, notes: list[str]
+) -> Iterator[Problem]:
+    """Each set that is missing, with how to get it; and what is wrong with those that are there."""
+    for place, at, suite in _variants(source, knobs, NamedSuite | None, ("recipe", "evaluation", "suite")):
+        missing = suite.missing() if suite is not None else []
+        yield from (source.problem(place, f"{at}{sentence}") for sentence in missing)
+        for _, data, _ in suite.sets() if suite is not None and not missing else ():
+            images = data.open()
+            yield from _class_problems(source, place, images, trained)
+            yield from _image_problems(source, _below(place, "root"), images, notes)
+
+
+def _caption_problems(source: Source, notes: list[str]) -> Iterator[Problem]:
+    for name in mapping(source, "recipe", "evaluation", "retrieval"):
+        keys = ("recipe", "evaluation", "retrieval", name)
+        for place, _, captions in _variants(source, {}, Captions, keys):
+            try:
+                images = CaptionsAsClasses(captions.open())
+            except (InputError, OSError, pa.ArrowException) as error:
+                yield source.problem(_below(place, getattr(error, "key", "")), str(error))
+                continue
+            yield from _image_problems(source, _below(place, "path"), images, notes)
 
 
 def _shots_problems(source: Source, knobs: dict[str, Space], images: ImageSet) -> Iterator[Problem]:

@@ -68,12 +68,18 @@ def _costs(study: Study) -> tuple[Cost, Cost]:
 
 def _cost(recipe: Recipe, sizes: dict[Any, int]) -> Cost:
     evaluation = recipe.evaluation
-    for source in evaluation.datasets.values():
+    sources = [source for _, source, _ in evaluation.sets()]
+    for source in sources:
         if source not in sizes:
             sizes[source] = len(source.open().labels)
+    captioned = [*evaluation.retrieval.values()]
+    for captions in captioned:
+        if captions not in sizes:
+            sizes[captions] = len(captions.open().captions)
     evaluations = max(1, -(-recipe.optim.steps // evaluation.every))
-    images = sum(sizes[source] for source in evaluation.datasets.values())
-    attacking = evaluations * images * evaluation.gradients()
+    gradients = evaluation.gradients() * sum(sizes[source] for source in sources)
+    gradients += evaluation.retrieval_gradients() * sum(sizes[captions] for captions in captioned)
+    attacking = evaluations * gradients
     return {
         "steps": recipe.optim.steps,
         "evaluations": evaluations,

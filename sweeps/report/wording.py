@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from sweeps.results.records import State, TrialRecord, Value
 
 # Metrics that are no share of images even where they happen to lie in [0, 1].
-NOT_A_SHARE = re.compile(r"loss|(^|[._/])(lr|seconds|norm)($|[._/])")
+NOT_A_SHARE = re.compile(r"loss|^drift|(^|[._/])(lr|seconds|norm)($|[._/])")
 STATES: tuple[State, ...] = ("finished", "stopped", "failed", "running", "pending")
 
 

@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from robustcore.attacks import Attack, Clean
-from robustcore.data import Digits
-from robustcore.evaluation import TAKEN, WATCH, Evaluation
+from robustcore.evaluation import TAKEN, WATCH, NamedSuite, metric_names
 from robustcore.text_stage import ANGLES
 from robustcore.types import PositiveCount
 from sweeps.constraint import Constraint
@@ -23,6 +22,7 @@ from sweeps.source.settings import child, knob_path
 from sweeps.study.keys import OneConstraint, StopEarly
 from sweeps.study.space import Knob, Space
 
+_EVALUATION = ("recipe", "evaluation")
 OWN_METRICS = (*TAKEN, "zero_gradient", "catastrophic_overfitting", "text", "watch")
 
 
@@ -93,7 +93,7 @@ def _twice(source: Source) -> Iterator[Problem]:
 
 def _names(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
     taken = {*OWN_METRICS, *FIXED, *knobs}
-    for section in ("datasets", "attacks"):
+    for section in ("datasets", "attacks", "retrieval"):
         for name in mapping(source, "recipe", "evaluation", section):
             keys = ("recipe", "evaluation", section, name)
             if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
@@ -106,16 +106,19 @@ def _names(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
 def metrics(source: Source) -> tuple[str, ...]:
     """What the evaluation will produce; empty where the study does not say."""
     evaluation = mapping(source, "recipe", "evaluation")
-    datasets, attacks = evaluation.get("datasets"), evaluation.get("attacks")
-    if not isinstance(datasets, dict) or not isinstance(attacks, dict) or not datasets:
+    datasets, attacks, retrieval = (evaluation.get(key) or {} for key in ("datasets", "attacks", "retrieval"))
+    suite: NamedSuite | None = part(source, NamedSuite | None, *_EVALUATION, "suite")
+    if not all(isinstance(names, dict) for names in (datasets, attacks, retrieval)) or not (datasets or suite):
         return ()
-    # Names alone decide, so what bears them may still be wrong.
+    # Names and kinds decide, so what bears the names may still be wrong.
+    read = {name: part(source, Attack, *_EVALUATION, "attacks", name) or Clean() for name in attacks}
+    drift: Attack | None = part(source, Attack | None, *_EVALUATION, "drift")
     stalls = (f"zero_gradient/{name}" for name in ("training", *attacks))
     angles = ANGLES if source.at("recipe", "text") is not None else ()
     attack: Attack | None = part(source, Attack, "recipe", "attack")
     watched = WATCH if attack is not None and attack.gradients == 1 else ()
     return (
-        *Evaluation(datasets=dict.fromkeys(datasets, Digits()), attacks=dict.fromkeys(attacks, Clean())).metrics(),
+        *metric_names((*datasets, *(suite.names() if suite else ())), read, retrieval, drift),
         *stalls,
         *angles,
         *watched,
@@ -135,7 +138,7 @@ def _bounds(source: Source) -> Iterator[Problem]:
     """An accuracy is a share in [0, 1]: 60 is a percentage that nothing reaches."""
     for name in mapping(source, "constraints"):
         constraint: Constraint | None = part(source, OneConstraint, "constraints", name)
-        is_share = name != "loss" and not name.startswith("text/")
+        is_share = name not in ("loss", "drift") and not name.startswith(("text/", "drift/"))
         if constraint is not None and is_share and not 0 <= constraint.bound <= 1:
             yield source.problem(
                 ("constraints", name), f"expected a share of images between 0 and 1, got {constraint.bound:g}"
