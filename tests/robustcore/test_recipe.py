@@ -130,6 +130,7 @@ def test_the_fingerprint_changes_with_any_value() -> None:
         "shots": 2,
         "climb": "dlr",
         "drift": {"kind": "clean"},
+        "suite": {"name": "clip14", "root": "data"},
     }
     recipes = [recipe_from(replaced(plain, path, given.get(path[-1], other(value)))) for path, value in paths]
     assert len(paths) > 20
