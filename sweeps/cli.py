@@ -22,6 +22,7 @@ from sweeps.options import (
 )
 
 if TYPE_CHECKING:
+    from robustcore.export import Format
     from sweeps.launch import Outcome
 
 
@@ -155,6 +156,26 @@ def front(study: str, storage: str | None, kind: str, out: Path | None) -> None:
         print_table(front_table(records, members, stored.objectives))
     if out is not None:
         click.echo(f"wrote {out}", err=True)
+
+
+@main.command()
+@study_argument
+@click.argument("trial")
+@click.option("--to", type=click.Choice(("open_clip", "hf", "timm", "onnx")), required=True, help="Whose layout.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new or an empty folder.")
+@click.option("--register", is_flag=True, help="Also make it a version of the study's registered model in MLflow.")
+@storage_option
+def export(study: str, trial: str, to: "Format", out: Path, register: bool, storage: str | None) -> None:
+    """Write the encoder of finished trial TRIAL for another library, with a model card."""
+    from sweeps.export import export_trial
+
+    with sentences():
+        exported = export_trial(folder_of(study, storage), trial, to, out, register)
+    click.echo(f"wrote    {out}\n\n{exported.usage}")
+    if exported.mlflow:
+        click.echo(f"MLflow   {exported.mlflow}")
+    if exported.warning:
+        click.echo(f"warning: {exported.warning}", err=True)
 
 
 @main.command()

@@ -40,7 +40,7 @@ ORDER = {
     "prepared": {"data", "evaluation", "losses", "models", "original", "recipe", "text_stage", "trainee"},
     "trained": {"data", "evaluation", "models", "original", "recipe", "trainee"},
     "descent": {"attacks", "data", "losses", "models", "optim", "prepared", "recipe"},
-    "export": {"data", "models"},
+    "export": {"data", "losses", "models"},
     "finetune": {"descent", "evaluation", "prepared", "recipe"},
     "pretrain": {"attacks", "data", "evaluation", "losses", "models", "original"},
 }

@@ -8,7 +8,10 @@ from typing import Literal, get_args
 
 from robustcore.errors import InputError
 from robustcore.export import hf, onnx, open_clip, timm
+from robustcore.export.merge import plain_model
 from robustcore.models import Loaded
+
+__all__ = ["FORMATS", "Format", "check_free", "export", "plain_model", "usage"]
 
 Format = Literal["open_clip", "hf", "timm", "onnx"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -18,6 +21,12 @@ _WRITERS: dict[Format, Callable[[Loaded, Path], None]] = {
     "hf": hf.write,
     "timm": timm.write,
     "onnx": onnx.write,
+}
+_USAGES: dict[Format, str] = {
+    "open_clip": open_clip.USAGE,
+    "hf": hf.USAGE,
+    "timm": timm.USAGE,
+    "onnx": onnx.USAGE,
 }
 
 
@@ -38,6 +47,11 @@ def export(loaded: Loaded, to: Format, folder: Path, complete: Callable[[Path], 
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+def usage(loaded: Loaded, to: Format, folder: str) -> str:
+    """Three lines of Python that load ``folder`` and embed ``image``, a picture of Pillow's."""
+    return _USAGES[to].format(folder=folder, size=loaded.preprocessing.size)
 
 
 def check_free(folder: Path) -> None:

@@ -8,6 +8,12 @@ from robustcore.export.layout import normaliser, write_json, write_tensors
 from robustcore.models import Encoder, Loaded, LoadedClip
 from robustcore.models.huggingface import RESAMPLING, transformers_config, transformers_tensors
 
+USAGE = """\
+from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+model, prepare = (of.from_pretrained("{folder}") for of in (CLIPVisionModelWithProjection, CLIPImageProcessor))
+embeddings = model(**prepare(image, return_tensors="pt")).image_embeds
+"""
+
 
 def write(loaded: Loaded, folder: Path) -> None:
     """``config.json``, ``preprocessor_config.json``, ``model.safetensors``; ModelError unless it is a plain CLIP."""

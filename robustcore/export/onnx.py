@@ -8,6 +8,12 @@ import torch
 from robustcore.export.layout import normaliser, write_json
 from robustcore.models import Loaded
 
+USAGE = """\
+import numpy, onnxruntime
+pixels = numpy.float32(image.convert("RGB").resize(({size}, {size})))[None].transpose(0, 3, 1, 2) / 255
+embeddings = onnxruntime.InferenceSession("{folder}/model.onnx").run(None, {{"pixels": pixels}})[0]
+"""
+
 _IN_ONE_FILE = 2**30  # bytes of weights; a file of ONNX ends at 2 GiB
 
 

@@ -6,6 +6,12 @@ from robustcore.errors import ModelError
 from robustcore.export.layout import normaliser, write_json, write_tensors
 from robustcore.models import Loaded, LoadedClip
 
+USAGE = """\
+import open_clip
+model, _, prepare = open_clip.create_model_and_transforms("local-dir:{folder}")
+embeddings = model.eval().encode_image(prepare(image)[None])
+"""
+
 
 def write(loaded: Loaded, folder: Path) -> None:
     """``open_clip_config.json`` and ``open_clip_model.safetensors``; raises ModelError for a SimCLR."""

@@ -13,6 +13,12 @@ from robustcore.export.layout import normaliser, write_json, write_tensors
 from robustcore.models import Loaded, LoadedClip, LoadedSimClr
 from robustcore.models.plain import is_resnet, unusual_vision
 
+USAGE = """\
+import timm
+model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
+embeddings = model(timm.data.create_transform(**timm.data.resolve_model_data_config(model))(image)[None])
+"""
+
 # CLIP's ResNets by layers and width; other sizes timm does not build.
 _RESNETS = {
     ((3, 4, 6, 3), 64): "resnet50_clip",

@@ -131,8 +131,7 @@ class Tracker:
                 return
 
     def _connect(self) -> "Runs":
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        set_environment()
         from sweeps.tracking.mlflow_runs import Runs  # takes four seconds
 
         runs = Runs(self.uri, self.study, self.artifacts, self.ids_file, self.folder / "front")
@@ -164,21 +163,30 @@ class Tracker:
             self._rejected += 1
 
     def _sentence(self, error: Exception) -> str:
+        return f"{self.problem(error)}; the sweep goes on, and its events wait in {self.spool.path}."
+
+    def problem(self, error: Exception) -> str:
+        """What is wrong with MLflow, in words that hold no password; without a full stop."""
         code = getattr(error, "error_code", "")
         if code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
-            problem = f"{self._place()} lets us not in ({code})"
-        elif code or isinstance(error, OSError):
-            problem = f"{self._place()} does not answer ({code or type(error).__name__})"
-        else:  # not the network: only its own words can help
-            words = " ".join(str(error).split()).replace(self.uri, self._place())
-            problem = f"{self._place()} cannot be used ({type(error).__name__}: {words[:200]})"
-        return f"{problem}; the sweep goes on, and its events wait in {self.spool.path}."
+            return f"{self._place()} lets us not in ({code})"
+        if code or isinstance(error, OSError):
+            return f"{self._place()} does not answer ({code or type(error).__name__})"
+        # Not the network: only its own words can help.
+        words = " ".join(str(error).split()).replace(self.uri, self._place())
+        return f"{self._place()} cannot be used ({type(error).__name__}: {words[:200]})"
 
     def _place(self) -> str:
         parts = urlsplit(self.uri)  # without its user and password
         if not parts.hostname:
             return f"MLflow at {self.uri}"
         return f"MLflow at {parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def set_environment() -> None:
+    """Before mlflow is imported; what the user has set stays."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def _stretches(batch: Sequence[tuple[Event, int]]) -> Iterator[list[tuple[Event, int]]]:

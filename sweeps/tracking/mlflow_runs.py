@@ -46,13 +46,9 @@ class Runs:
     """
 
     def __init__(self, uri: str, study: str, artifacts: str | None, ids_file: Path, front_files: Path) -> None:
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        # MLflow 3.17 uses what SQLAlchemy 2.1 calls deprecated: nothing that anyone here could mend.
-        warnings.filterwarnings("ignore", module=r"(mlflow|sqlalchemy|alembic)\b")
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        self.client = MlflowClient(tracking_uri=uri)
+        self.client = quiet_client(uri)
         self.ids_file, self.front_files = ids_file, front_files
         self.ids: dict[str, Any] = json.loads(ids_file.read_text())
         self.study = study
@@ -181,6 +177,15 @@ class Runs:
         params = [Param(_key(name), _text(value)) for name, value in values.items()]
         for start in range(0, len(params), PARAMS_PER_CALL):
             self.client.log_batch(run, params=params[start : start + PARAMS_PER_CALL], synchronous=True)
+
+
+def quiet_client(uri: str) -> MlflowClient:
+    """A client that raises what goes wrong and prints nothing: an address may hold a password."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # MLflow 3.17 uses what SQLAlchemy 2.1 calls deprecated: nothing that anyone here could mend.
+    warnings.filterwarnings("ignore", module=r"(mlflow|sqlalchemy|alembic)\b")
+    return MlflowClient(tracking_uri=uri)
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -88,7 +88,7 @@ EXPRESSIBLE = {
     "open_clip": (*CLIPS, "attentional pool"),
     "hf": VITS,
     "timm": (*VITS, "rn50", "simclr of imagenet"),
-    "onnx": ("lora", "small resnet", "simclr"),
+    "onnx": ("lora", "small resnet"),
 }
 INEXPRESSIBLE = {
     "open_clip": ("simclr", "simclr of imagenet"),
