@@ -27,10 +27,10 @@ def card(study: str, record: TrialRecord, recipe: Mapping[str, Any], loaded: Loa
         _front_matter(recipe, loaded, to),
         f"# {name}\n\n{_what(study, record, recipe, loaded)}",
         f"## Use\n\n```python\n{usage(loaded, to, 'FOLDER')}```\n\n{_contents(loaded, to)}",
-        f"## Measured\n\n{_table(recipe['evaluation']['attacks'], record.metrics, record.samples)}\n\n{_BOUND}",
+        f"## Measured\n\n{_searched(recipe['evaluation'], record)}",
         f"## Measured again at full strength\n\n{_certified(record)}",
         f"## Flags\n\n{_flags(record)}",
-        f"## Data\n\n{_yaml({'train': recipe['data'], 'evaluation': recipe['evaluation']['datasets']})}",
+        f"## Data\n\n{_yaml({'training': recipe['data'], 'evaluation': _images(recipe['evaluation'])})}",
         f"## Recipe\n\n{_yaml(recipe)}\n\nVersions: {_listed(record.versions) or 'unknown'}.",
         f"## Licences\n\n{_licences(recipe)}",
     ]
@@ -82,17 +82,30 @@ def _contents(loaded: Loaded, to: Format) -> str:
     return "\n".join(lines)
 
 
+def _searched(evaluation: Mapping[str, Any], record: TrialRecord) -> str:
+    """The accuracies; then drift from the original encoder and recalls of captioned images, which are none."""
+    others = [name for name in record.metrics if name.startswith(("drift", "recall_at_"))]
+    lines = [_table(evaluation["attacks"], record.metrics, record.samples), "", _BOUND, ""]
+    return "\n".join([*lines, *(f"- `{name}`: {record.metrics[name]:.4g}" for name in others)]).rstrip()
+
+
 def _table(attacks: Mapping[str, Any], metrics: Mapping[str, float], samples: Mapping[str, int]) -> str:
     rows = ["| name | attack | data set | images | accuracy | 95 % interval |", "|---|---|---|---|---|---|"]
     known = {"clean": "none", **{name: _attack(plain) for name, plain in attacks.items()}, "worst": "each of the above"}
     for name, attack in known.items():
-        for dataset in sorted(metric.partition("/")[2] for metric in metrics if metric.startswith(f"{name}/")):
-            metric = f"{name}/{dataset}"
+        datasets = sorted(metric.partition("/")[2] for metric in metrics if metric.startswith(f"{name}/"))
+        for dataset in [*datasets, *(["mean"] if len(datasets) > 1 else [])]:
+            metric = f"{name}/{dataset}" if dataset in datasets else name
             interval = metric_interval(metric, metrics, samples)
             between = f"{interval.low:.1%} to {interval.high:.1%}" if interval is not None else "unknown"
-            count = samples.get(dataset, "unknown")
+            count = samples.get(dataset, "unknown") if dataset in datasets else ""
             rows.append(f"| {name} | {attack} | {dataset} | {count} | {metrics[metric]:.1%} | {between} |")
     return "\n".join(rows)
+
+
+def _images(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("datasets", "suite", "retrieval", "resolution", "prompts")
+    return {name: evaluation[name] for name in kept if evaluation.get(name)}
 
 
 def _attack(plain: Mapping[str, Any]) -> str:

@@ -19,9 +19,11 @@ from torch import Tensor
 from robustcore.data import Pixels, Preprocessing
 from robustcore.data.images import as_pixels
 from robustcore.export import FORMATS
+from robustcore.models import Clip
 from robustcore.process import Process
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
+from sweeps.card import card
 from sweeps.cli import main
 from sweeps.results import Certificate, Evaluation, Results, TrialRecord
 from sweeps.stored import STUDY as STUDY_FILE
@@ -31,6 +33,7 @@ from tests.robustcore.exports import SEEN_BY
 from tests.support import recipe_plain, write_digits
 from tests.sweeps.commands import STUDY, write_study
 from tests.sweeps.mlflow_store import PATIENCE
+from tests.sweeps.trials import trial as record_of
 from trainables.worker import Assignment, reports
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
@@ -201,6 +204,18 @@ def test_the_card_is_read_by_a_hub_and_holds_the_whole_recipe(cards: dict[str, P
     written = yaml.safe_load(text.partition("## Recipe\n\n```yaml\n")[2].partition("```")[0])
     assert recipe_from(written) == recipe_from(launched.records["0000"].recipe)
     assert "unknown — check" in text.partition("## Licences")[2]
+
+
+def test_the_card_has_the_mean_over_several_sets_and_what_is_no_accuracy() -> None:
+    metrics = {"clean": 0.85, "clean/one": 0.9, "clean/two": 0.8, "worst/one": 0.1, "worst/two": 0.3, "worst": 0.2}
+    others = {"drift": 1.25, "recall_at_1/image_to_text/clean/captions": 0.5, "loss": 3.0}
+    record = record_of(0, metrics | others, samples={"one": 100, "two": 400})
+    plain = recipe_from(recipe_plain(Path("digits.parquet"))).as_json()
+    text = card("tiny", record, plain, Clip(weights="digits").load(), "open_clip")
+    assert "| clean | none | one | 100 | 90.0% | 82.6% to 94.5% |\n| clean | none | two | 400 | 80.0% |" in text
+    assert "| clean | none | mean |  | 85.0% | 80.7% to 87.9% |" in text
+    assert "\n- `drift`: 1.25\n- `recall_at_1/image_to_text/clean/captions`: 0.5\n" in text
+    assert "loss`: 3" not in text
 
 
 def test_a_trial_that_was_not_certified_says_so(launched: Launched, tmp_path: Path) -> None:
