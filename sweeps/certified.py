@@ -41,6 +41,17 @@ def judged(record: TrialRecord, objectives: Objectives) -> Judgement | None:
     return Judgement(worst, drops[worst])
 
 
+def flags_of(record: TrialRecord, objectives: Objectives) -> dict[str, str]:
+    """Everything that warns of the trial's numbers, a sentence by name: of its search, then of its certificate."""
+    judgement, held = judged(record, objectives), record.certificate
+    flags = record.flags | (held.flags if held is not None else {})
+    if judgement is None or held is None or not judgement.flagged or "certified_drop" in flags:
+        return flags
+    name, searched = judgement.objective, seeds_of(record)[0].metrics
+    numbers = [wording.metric(name, metrics[name]) for metrics in (searched, held.metrics)]
+    return flags | {"certified_drop": f"{name} falls from {numbers[0]} to {numbers[1]} when attacked again."}
+
+
 def certified_front(
     records: Iterable[TrialRecord], objectives: Objectives, feasible: Feasible = always
 ) -> list[TrialRecord]:

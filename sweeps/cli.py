@@ -133,7 +133,12 @@ def status(study: str, storage: str | None, kind: str) -> None:
 @storage_option
 @format_option("text", "json", "csv")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write a .png, .html, .csv or .json.")
-def front(study: str, storage: str | None, kind: str, out: Path | None) -> None:
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Leave out only whom another beats beyond the noise of both, such as 0.95.",
+)
+def front(study: str, storage: str | None, kind: str, out: Path | None, confidence: float | None) -> None:
     """The finished trials that no other beats in every objective."""
     from sweeps.pareto import front as front_of
     from sweeps.report import front_csv, front_json, front_table, write_front
@@ -142,10 +147,10 @@ def front(study: str, storage: str | None, kind: str, out: Path | None) -> None:
     with sentences():
         folder = folder_of(study, storage)
         stored, records = stored_study(folder), list(stored_results(folder).records.values())
-        members = front_of(records, stored.objectives, stored.feasible)
+        members = front_of(records, stored.objectives, stored.feasible, confidence)
         if out is not None:
             try:
-                write_front(str(out), records, members, stored.objectives, stored.name)
+                write_front(str(out), records, members, stored.objectives, stored.name, stored.feasible)
             except OSError as error:
                 raise RequestError(f"cannot write {out} ({error.strerror})") from None
     if kind == "json":
@@ -153,7 +158,7 @@ def front(study: str, storage: str | None, kind: str, out: Path | None) -> None:
     elif kind == "csv":
         click.echo(front_csv(members), nl=False)
     else:
-        print_table(front_table(records, members, stored.objectives))
+        print_table(front_table(records, members, stored.objectives, stored.feasible))
     if out is not None:
         click.echo(f"wrote {out}", err=True)
 
@@ -191,7 +196,8 @@ def _conclude(outcome: "Outcome") -> None:
     from sweeps.report import front_table
 
     sweep = outcome.sweep
-    print_table(front_table(list(sweep.results.records.values()), sweep.front(), sweep.study.objectives))
+    records, study = list(sweep.results.records.values()), sweep.study
+    print_table(front_table(records, sweep.front(), study.objectives, study.feasible))
     folder = sweep.folder.uri
     click.echo(f"picture  {folder}/front.png and front.html")
     click.echo(f"results  {folder}/results.parquet")

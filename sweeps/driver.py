@@ -121,6 +121,7 @@ class Sweep:
         """Everything that was put off."""
         self._save()
         self._draw(at_once=True)
+        self._tracker.note_intervals(self.front(), self.study.objectives)
         self._show()
 
     def unfinished(self) -> list[TrialRecord]:
@@ -229,8 +230,8 @@ class Sweep:
         if at_once or time.monotonic() - self._drawn > _DRAW_EVERY:
             self._drawn = time.monotonic()
             files = {
-                "front.png": picture(records, members, objectives, self.study.name),
-                "front.html": page(records, members, objectives, self.study.name).encode(),
+                "front.png": picture(records, members, objectives, self.study.name, self.study.feasible),
+                "front.html": page(records, members, objectives, self.study.name, self.study.feasible).encode(),
                 "front.json": front_json(members).encode(),
             }
             for name, content in files.items():

@@ -81,7 +81,7 @@ def reference_point(records: Iterable[TrialRecord], objectives: Objectives) -> P
     Accuracies are shares in [0, 1], so 0 is their natural worst. A minimised objective (a loss, seconds) has
     none: the worst finite value among the finished trials stands in, so it may move while a sweep runs.
     """
-    finished = [record.metrics for record in records if record.state == "finished"]
+    finished = [record.metrics for record in averaged(records) if record.state == "finished"]
     worst = {
         name: max((m[name] for m in finished if math.isfinite(m.get(name, math.nan))), default=0.0)
         for name, direction in objectives.items()

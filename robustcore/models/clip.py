@@ -180,15 +180,15 @@ class Clip:
         return self.architecture
 
     def _created(self, name: str, tag: str | None, what: str) -> LoadedClip:
+        if (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_model_name"):
+            raise ModelError(
+                f"{name} has a text tower of transformers, expected one of open_clip's own", "architecture"
+            )
         quick_gelu = self.quick_gelu
         if quick_gelu is None and tag is not None:
             # The tag knows the activation it was trained with; the bare architecture name does not.
             quick_gelu = bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu", False))
         try:
-            if _config(name, None)["text_cfg"].get("hf_model_name"):
-                raise ModelError(
-                    f"{name} has a text tower of transformers, expected one of open_clip's own", "architecture"
-                )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 model = open_clip.create_model(
@@ -199,8 +199,6 @@ class Clip:
                     weights_only=True,
                     **({} if quick_gelu is None else {"quick_gelu": quick_gelu}),  # there is no forcing it off
                 )
-        except ModelError:
-            raise
         except Exception as error:  # hub clients, torch and open_clip each raise their own kinds
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"cannot load {what} ({reason}); give a local file or folder instead", "weights") from None

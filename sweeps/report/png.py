@@ -20,26 +20,17 @@ from matplotlib.typing import ColorType
 
 from sweeps.pareto import Objectives, Points
 from sweeps.report import wording
-from sweeps.report.depiction import (
-    FAINT,
-    INK,
-    PLAIN,
-    REGION,
-    colour_knob,
-    headline,
-    number,
-    remark,
-    smallest_of_decades,
-)
+from sweeps.report.depiction import FAINT, INK, PLAIN, REGION, Scene, colour_knob, number, remark, smallest_of_decades
+from sweeps.report.marks import error_bars, legend, moves, places
 from sweeps.results.records import TrialRecord, Value
 
 Records = Sequence[TrialRecord]
 
 
-def draw(records: Records, front: Records, objectives: Objectives, study: str) -> bytes:
+def draw(scene: Scene) -> bytes:
     """PNG bytes: one panel for one or two objectives, else a panel for each pair of them."""
-    pairs: list[tuple[str | None, str]] = [*itertools.combinations(objectives, 2)]
-    pairs = pairs or [(None, next(iter(objectives)))]
+    pairs: list[tuple[str | None, str]] = [*itertools.combinations(scene.objectives, 2)]
+    pairs = pairs or [(None, next(iter(scene.objectives)))]
     across = min(len(pairs), 3)
     down = math.ceil(len(pairs) / across)
     size = (9, 6.2) if len(pairs) == 1 else (4.2 * across + 1, 3.8 * down + 0.8)
@@ -48,17 +39,18 @@ def draw(records: Records, front: Records, objectives: Objectives, study: str) -
     axes = list(figure.subplots(down, across, squeeze=False).flat)
     for spare in axes[len(pairs) :]:
         spare.set_visible(False)
-    colour = _Colour(records)
+    colour = _Colour(scene.records)
     for ax, (x, y) in zip(axes, pairs, strict=False):
-        _panel(ax, records, front, objectives, x, y, colour)
+        _panel(ax, scene, x, y, colour)
+    legend(axes[0], scene)
     colour.bar(figure, axes[: len(pairs)])
-    figure.suptitle(headline(records, front, objectives, study), color=INK, fontsize=13, parse_math=False)
+    figure.suptitle(scene.headline(), color=INK, fontsize=13, parse_math=False)
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks shows as boxes
         figure.draw_without_rendering()  # fixes the layout: only now is it known where a label falls
         if len(pairs) == 1:
-            _label(axes[0], front, objectives, *pairs[0], _varying(records))
+            _label(axes[0], scene.front, scene.objectives, *pairs[0], _varying(scene.records))
         figure.savefig(file, format="png")
     return file.getvalue()
 
@@ -107,31 +99,55 @@ def _varying(records: Records) -> list[str]:
     return [path for path in paths if len({record.knobs.get(path) for record in records}) > 1][:2]
 
 
-def _panel(
-    ax: Axes, records: Records, front: Records, objectives: Objectives, x: str | None, y: str, colour: _Colour
-) -> None:
+def _panel(ax: Axes, scene: Scene, x: str | None, y: str, colour: _Colour) -> None:
     """All trials at (``x``, ``y``), over their number where ``x`` is None."""
-    _dress(ax, records, objectives, x, y)
-    shown = [record for record in records if _placed(record, x, y)]
+    _dress(ax, scene.records, scene.objectives, x, y)
+    shown = [record for record in scene.records if _placed(record, x, y)]
     finished = [record for record in shown if record.state == "finished"]
     others = [record for record in shown if record.state != "finished"]
-    members = [record for record in front if _placed(record, x, y)]
-    bests = {record.trial for record in members}
-    rest = [record for record in finished if record.trial not in bests]
-    faint = {"s": 26, "marker": "x", "c": FAINT, "alpha": 0.7, "linewidths": 1, "label": "not finished"}
-    bold = {"s": 90, "edgecolors": INK, "linewidths": 1.2, "zorder": 3}
-    for group, style in ((others, faint), (rest, {"s": 34, "alpha": 0.6, "linewidths": 0}), (members, bold)):
-        if group:
-            ax.scatter(*_places(group, x, y), **{"c": [colour.of(r) for r in group]} | style)
-    if others:
-        ax.legend(loc="lower left", fontsize=8, frameon=False, labelcolor=INK)
+    members = [record for record in scene.front if _placed(record, x, y)]
+    pairs = [(r, c) for r in shown if (c := scene.certified.get(r.trial)) is not None and _placed(c, x, y)]
+    certified = [after for _, after in pairs]
+    _scatter(ax, scene, (others, finished, members, certified), (x, y), colour)
     if not members:
         words: dict[str, Any] = {"ha": "center", "va": "center", "color": INK, "fontsize": 13}
         ax.text(0.5, 0.5, remark(finished), transform=ax.transAxes, **words)
         return
-    _zoom(ax, np.array(_places(finished, x, y)), np.array(_places(shown, x, y)))
-    if len(objectives) <= 2:  # with more, a projection of the front is no staircase
-        _staircase(ax, finished if x is None else members, objectives, x, y)
+    _zoom(ax, np.array(places([*finished, *certified], x, y)), np.array(places([*shown, *certified], x, y)))
+    moves(ax, pairs, scene, x, y)
+    error_bars(ax, certified or members, x, y)
+    if len(scene.objectives) > 2:  # a projection of the front is no staircase
+        return
+    proper = finished if x is None else scene.border
+    if certified:
+        _staircase(ax, proper, scene.objectives, x, y, is_outdated=True)
+        proper = certified if x is None else scene.certified_border
+    _staircase(ax, [record for record in proper if _placed(record, x, y)], scene.objectives, x, y)
+
+
+def _scatter(
+    ax: Axes, scene: Scene, groups: tuple[Records, Records, Records, Records], axes: tuple[str | None, str],
+    colour: _Colour,
+) -> None:  # fmt: skip
+    """Unfinished trials, finished ones, the front, and certified points: a searched point with one is hollow."""
+    others, finished, members, certified = groups
+    bests = {record.trial for record in members}
+
+    def put(group: Records, **style: Any) -> None:
+        if group:
+            ax.scatter(*places(group, *axes), **{"c": [colour.of(record) for record in group]} | style)
+
+    put(others, s=26, marker="x", c=FAINT, alpha=0.7, linewidths=1)
+    for is_hollow in (False, True):
+        kind = [record for record in finished if (record.trial in scene.certified) == is_hollow]
+        hollow: dict[str, Any] = {"c": "white", "edgecolors": INK, "alpha": 1} if is_hollow else {}
+        rest = [record for record in kind if record.trial not in bests]
+        put(rest, **{"s": 34, "alpha": 0.6, "linewidths": 0.8 if is_hollow else 0} | hollow)
+        best = [record for record in kind if record.trial in bests]
+        put(best, **{"s": 90, "edgecolors": INK, "linewidths": 1.2, "zorder": 3} | hollow)
+    for marker in ("o", "X"):
+        fell = [record for record in certified if (record.trial in scene.fallen) == (marker == "X")]
+        put(fell, s=70, marker=marker, edgecolors=INK, linewidths=1.0, zorder=4)
 
 
 def _zoom(ax: Axes, finished: Points, shown: Points) -> None:
@@ -164,37 +180,38 @@ def _placed(record: TrialRecord, x: str | None, y: str) -> bool:
     return all(math.isfinite(record.metrics.get(name, math.nan)) for name in (x, y) if name is not None)
 
 
-def _places(records: Records, x: str | None, y: str) -> tuple[list[float], list[float]]:
-    across = [float(record.trial) if x is None else record.metrics[x] for record in records]
-    return across, [record.metrics[y] for record in records]
-
-
-def _staircase(ax: Axes, records: Records, objectives: Objectives, x: str | None, y: str) -> None:
-    """The border of what is dominated, and that region in a light tint."""
+def _staircase(
+    ax: Axes, records: Records, objectives: Objectives, x: str | None, y: str, is_outdated: bool = False
+) -> None:
+    """The border of what is dominated, and that region in a light tint; only a dotted border where it is outdated."""
+    if not records:
+        return
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
     down = low if objectives[y] == "max" else high
     if x is None:  # over trial numbers the border is the best value so far
-        across, up = _places(sorted(records, key=lambda record: record.trial), x, y)
+        across, up = places(sorted(records, key=lambda record: record.trial), x, y)
         best = np.maximum.accumulate(up) if objectives[y] == "max" else np.minimum.accumulate(up)
         corners, where = ([*across, right], [*best, best[-1]]), "post"
     else:
         back = left if objectives[x] == "max" else right
-        across, up = _places(sorted(records, key=lambda r: abs(r.metrics[x] - back)), x, y)
+        across, up = places(sorted(records, key=lambda r: abs(r.metrics[x] - back)), x, y)
         corners, where = ([back, *across, across[-1]], [up[0], *up, down]), "pre"
-    ax.fill_between(*corners, down, step=where, color=REGION, zorder=0)  # type: ignore[arg-type]
-    ax.step(*corners, where=where, color=INK, linewidth=1.1, alpha=0.7, zorder=1)  # type: ignore[arg-type]
+    style: dict[str, Any] = {"linestyle": ":", "linewidth": 1.0} if is_outdated else {"linewidth": 1.1}
+    if not is_outdated:
+        ax.fill_between(*corners, down, step=where, color=REGION, zorder=0)  # type: ignore[arg-type]
+    ax.step(*corners, where=where, color=INK, alpha=0.7, zorder=1, **style)  # type: ignore[arg-type]
     ax.set(xlim=(left, right), ylim=(low, high))
 
 
 def _label(ax: Axes, front: Records, objectives: Objectives, x: str | None, y: str, knobs: Sequence[str]) -> None:
     """Each member's knobs beside its point, at the first of three places that is free, or nowhere."""
-    points = ax.transData.transform(np.array(_places(front, x, y)).T.reshape(-1, 2))
+    points = ax.transData.transform(np.array(places(front, x, y)).T.reshape(-1, 2))
     taken = [Bbox.from_bounds(px - 10, py - 10, 20, 20) for px, py in points]
     # The better side of a point is free of other trials and of the staircase.
     right = -1 if objectives.get(x or "") == "min" else 1
     up = -1 if objectives[y] == "min" else 1
     sides = [(right, up), (right, 0), (0, up)]
-    for record, xy in zip(front, zip(*_places(front, x, y), strict=True), strict=True):
+    for record, xy in zip(front, zip(*places(front, x, y), strict=True), strict=True):
         text = ", ".join(_short(record.knobs[path]) for path in knobs if path in record.knobs)
         for side in sides if text else []:
             label = _annotation(ax, text, xy, *side)

@@ -3,8 +3,9 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from robustcore.intervals import Interval
 from sweeps.results.records import State, TrialRecord, Value
 
 # Metrics that are no share of images even where they happen to lie in [0, 1].
@@ -28,6 +29,18 @@ def metric(name: str, number: float) -> str:
     if name == "catastrophic_overfitting":
         return "yes" if number else "no"
     return f"{100 * number:.1f} %" if is_share(name, [number]) else f"{number:.4g}"
+
+
+def measured(name: str, metrics: Mapping[str, float], interval: Interval | None) -> str:
+    """``96.2 % [94.0, 97.7]``; empty where there is no such metric."""
+    if name not in metrics:
+        return ""
+    shown = metric(name, metrics[name])
+    if interval is None:
+        return shown
+    is_percent = is_share(name, [metrics[name]])
+    ends = (f"{100 * end:.1f}" if is_percent else f"{end:.4g}" for end in (interval.low, interval.high))
+    return f"{shown} [{', '.join(ends)}]"
 
 
 def metrics(record: TrialRecord) -> str:

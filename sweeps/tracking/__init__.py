@@ -10,13 +10,14 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from sweeps.results.files import replace_file
 from sweeps.results.records import Evaluation, TrialRecord
+from sweeps.seeds import interval, seeds_of
 from sweeps.tracking.spool import Event, Spool
 
 if TYPE_CHECKING:
@@ -67,8 +68,10 @@ class Tracker:
         self._spool("evaluate", trial=record.trial, step=evaluation.step, metrics=evaluation.metrics)
 
     def end_trial(self, record: TrialRecord) -> None:
-        """FINISHED, KILLED if it was stopped, or FAILED; the tags sweep.state and sweep.reason say more."""
-        self._spool("end", trial=record.trial, state=record.state, reason=record.reason, copy_of=record.copy_of)
+        """FINISHED, KILLED if it was stopped, or FAILED; sweep.state, sweep.reason and other tags say more."""
+        tags = {"state": record.state, "reason": record.reason, "copy_of": record.copy_of}
+        tags |= {"repeat_of": record.repeat_of, "flags": "; ".join(f"{n}: {text}" for n, text in record.flags.items())}
+        self._spool("end", trial=record.trial, **tags)
 
     def update_front(
         self, front: list[TrialRecord], hypervolume: float, finished: int, files: dict[str, bytes]
@@ -81,6 +84,15 @@ class Tracker:
             replace_file(self.folder / "front" / name, content)
         trials = [record.trial for record in front]
         self._spool("front", front=trials, hypervolume=hypervolume, finished=finished, files=list(files))
+
+    def note_intervals(self, front: Sequence[TrialRecord], objectives: Iterable[str]) -> None:
+        """``ci/<objective>/low`` and ``high`` (95 %) of the front's trials; ``mean`` too where it is one of seeds."""
+        for record in front:
+            found = {name: each for name in objectives if (each := interval(record, name)) is not None}
+            ends = {"low": "low", "high": "high"} | ({"value": "mean"} if len(seeds_of(record)) > 1 else {})
+            metrics = {f"ci/{name}/{word}": getattr(i, end) for name, i in found.items() for end, word in ends.items()}
+            if metrics:
+                self._spool("evaluate", trial=record.trial, step=record.step, metrics=metrics)
 
     def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout: float = 15.0) -> str:
         """End the parent run and wait at most ``timeout`` seconds for the server.

@@ -132,8 +132,8 @@ class Runs:
 
     def _end_trial(self, event: Event) -> None:
         run = self._run(event["trial"], event)
-        for tag in ("state", "reason", "copy_of"):
-            if event[tag]:
+        for tag in ("state", "reason", "copy_of", "repeat_of", "flags"):
+            if event.get(tag):  # events that waited since an older version lack some
                 self.client.set_tag(run, f"sweep.{tag}", cut(event[tag], TAG_LENGTH), synchronous=True)
         self.client.set_terminated(run, STATUS.get(event["state"], "KILLED"), end_time=event["time"])
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ class Heard:
         self.warning = ""
         self.by_trial: dict[str, list[Any]] = {}
         self.fronts: list[tuple[list[str], float, int]] = []
+        self.intervals: list[str] = []
 
     def start_trial(self, record: TrialRecord) -> None:
         self.by_trial.setdefault(record.trial, []).append("start")
@@ -35,6 +37,9 @@ class Heard:
         self, front: list[TrialRecord], hypervolume: float, finished: int, files: dict[str, bytes]
     ) -> None:
         self.fronts.append(([record.trial for record in front], hypervolume, finished))
+
+    def note_intervals(self, front: list[TrialRecord], objectives: Iterable[str]) -> None:
+        self.intervals = [record.trial for record in front]
 
 
 @dataclasses.dataclass

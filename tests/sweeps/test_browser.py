@@ -8,7 +8,7 @@ import pytest
 
 from sweeps.pareto import front
 from sweeps.report import page
-from tests.sweeps.trials import study
+from tests.sweeps.trials import certify, counted, study
 
 OBJECTIVES = {"clean": "max", "pgd": "max"}
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -18,8 +18,10 @@ FLAGS += ["--virtual-time-budget=20000", "--dump-dom"]
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_the_page_draws_its_plot_and_lists_the_front_without_a_network(tmp_path):
-    records = study(18)
+    records = counted(study(18))
     members = front(records, OBJECTIVES)
+    for member in members:
+        certify(member, member.metrics["pgd"] - 0.03)
     (tmp_path / "front.html").write_text(page(records, members, OBJECTIVES, "a <b>study</b>"))
     shown = subprocess.run(
         [BROWSER, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "front.html").as_uri()],
@@ -28,7 +30,8 @@ def test_the_page_draws_its_plot_and_lists_the_front_without_a_network(tmp_path)
         timeout=240,
     ).stdout
     assert "main-svg" in shown, "plotly drew nothing"
-    assert len(re.findall(r'<path class="point"', shown)) >= len(members)
+    assert len(re.findall(r'<path class="point"', shown)) >= 2 * len(members), "searched and certified"
+    assert shown.count('class="errorbar') >= len(members)
     assert "a <b>study</b>" not in shown
     for member in members:
         assert f"<td>{member.trial}</td>" in shown

@@ -18,8 +18,8 @@ from tests.sweeps.sockets import listening
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
 
-# Eight questions to four different recipes: two of them diverge, and some are asked twice.
-DIVERGING = STUDY.replace("sampler: grid, trials: 2", "sampler: random, trials: 8, seed: 1").replace(
+# Eight questions to four different recipes: two of them diverge, and some are asked twice. The best get two seeds.
+DIVERGING = STUDY.replace("sampler: grid, trials: 2", "sampler: random, trials: 8, seed: 1, seeds: 2").replace(
     "loss.alpha: {choice: [0, 1]}", "loss.alpha: {choice: [0, 1]}\n  optim.lr: {choice: [1e-3, 1e30]}"
 )
 
@@ -37,6 +37,10 @@ def trials(swept):
     return status(*swept[:2])
 
 
+def asked(trials):
+    return [trial for trial in trials if "repeat_of" not in trial]
+
+
 def runs(storage):
     client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
@@ -48,7 +52,7 @@ def runs(storage):
 
 
 def test_every_trial_ends_although_some_of_them_diverge(trials):
-    assert len(trials) == 8
+    assert len(asked(trials)) == 8
     assert {trial["state"] for trial in trials} == {"finished", "failed"}
     for trial in trials:
         assert (trial["state"] == "failed") == (trial["knobs"]["optim.lr"] == 1e30)
@@ -69,7 +73,7 @@ def test_the_same_knobs_are_not_paid_for_twice(trials):
         assert copy["metrics"] == source["metrics"]
         assert f"trial {source['trial']}" in copy["reason"]
     finished = {json.dumps(trial["knobs"]) for trial in trials if trial["state"] == "finished"}
-    assert sum(t["state"] == "finished" and not t.get("copy_of") for t in trials) == len(finished)
+    assert sum(t["state"] == "finished" and not t.get("copy_of") for t in asked(trials)) == len(finished)
 
 
 def test_metrics_are_those_of_the_same_recipe_run_alone(swept, trials):
@@ -82,6 +86,23 @@ def test_metrics_are_those_of_the_same_recipe_run_alone(swept, trials):
     assert trial["step"] == last.step
 
 
+def test_the_best_of_the_search_run_again_with_another_seed(swept, trials):
+    from sweeps.study import load_study
+
+    repeats = {trial["repeat_of"]: trial for trial in trials if "repeat_of" in trial}
+    printed = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
+    assert printed
+    for member in printed:
+        seeds = [next(t for t in trials if t["trial"] == member["trial"]), repeats[member["trial"]]]
+        assert list(member["seeds"]) == [member["trial"], f"{member['trial']}.1"]
+        assert member["metrics"]["pgd"] == pytest.approx(sum(seed["metrics"]["pgd"] for seed in seeds) / 2)
+        assert member["intervals"]["pgd"][0] < member["metrics"]["pgd"] < member["intervals"]["pgd"][1]
+    again = repeats[printed[0]["trial"]]
+    *_, last = finetune(recipe_from(load_study(str(swept[0]), ["recipe.seed=1"]).recipe_at(again["knobs"])))
+    assert again["metrics"] == last.metrics
+    assert "seed=1" in swept[2].stdout
+
+
 def test_results_hold_every_evaluation_with_recipe_seed_versions_and_device(swept):
     table = pq.read_table(swept[1] / "tiny" / "results.parquet").to_pylist()
     finished = [row for row in table if row["state"] == "finished"]
@@ -89,7 +110,7 @@ def test_results_hold_every_evaluation_with_recipe_seed_versions_and_device(swep
     for row in finished:
         assert json.loads(row["recipe"])["optim"]["steps"] == 4
         assert len(row["recipe_hash"]) == 64
-        assert row["seed"] == 0
+        assert row["seed"] == (1 if row["repeat_of"] else 0)
         assert row["device"] == "cpu"
         assert row["seconds"] > 0
         assert json.loads(row["versions"])["torch"]
@@ -98,7 +119,15 @@ def test_results_hold_every_evaluation_with_recipe_seed_versions_and_device(swep
 
 def test_the_front_is_what_no_finished_trial_beats(swept, trials):
     printed = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
-    finished = [trial["metrics"] for trial in trials if trial["state"] == "finished"]
+    seeds = {trial["repeat_of"]: trial["metrics"] for trial in trials if "repeat_of" in trial}
+    finished = [
+        {
+            name: (value + seeds.get(trial["trial"], trial["metrics"])[name]) / 2
+            for name, value in trial["metrics"].items()
+        }
+        for trial in asked(trials)
+        if trial["state"] == "finished" and not trial.get("copy_of")
+    ]
     assert printed
     for member in printed:
         assert not any(
@@ -134,7 +163,7 @@ def test_launching_again_is_refused_and_names_resume(swept):
 def test_mlflow_has_one_run_for_the_sweep_and_one_for_each_trial(swept, trials):
     client, parents, children = runs(swept[1])
     assert [run.info.status for run in parents] == ["FINISHED"]
-    assert sorted(children) == [trial["trial"] for trial in trials]
+    assert sorted(children) == sorted(trial["trial"] for trial in trials)
     for trial in trials:
         run = children[trial["trial"]]
         assert run.info.status == {"finished": "FINISHED", "failed": "FAILED"}[trial["state"]]
@@ -163,11 +192,11 @@ def test_piped_output_is_plain_lines(swept):
 def test_extending_keeps_every_earlier_trial_and_makes_no_second_runs(swept, trials):
     sweep("resume", swept[0], "--storage", swept[1], "--trials", 9, code=1)
     extended = status(*swept[:2])
-    assert extended[:8] == trials
-    assert len(extended) == 9
+    assert extended[: len(trials)] == trials
+    assert len(asked(extended)) == 9
     _, parents, children = runs(swept[1])
     assert len(parents) == 1
-    assert len(children) == 9
+    assert len(children) == len(extended)
 
 
 def wait_for(condition, process: subprocess.Popen, log) -> None:

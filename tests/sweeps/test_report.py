@@ -12,11 +12,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from robustcore.intervals import wilson
 from sweeps.pareto import Objectives, front
 from sweeps.report import front_csv, front_json, front_table, page, picture, status_table, wording, write_front
 from sweeps.report.depiction import smallest_of_decades
 from sweeps.results.records import TrialRecord, Value
-from tests.sweeps.trials import study, trial
+from tests.sweeps.trials import certify, counted, repeat, study, trial
 
 BOTH: Objectives = {"clean": "max", "pgd": "max"}
 OBJECTIVES: dict[str, Objectives] = {
@@ -38,6 +39,18 @@ SWEEPS: dict[str, list[TrialRecord]] = {
     "knobs of every kind": [
         trial(i, {"clean": 0.5 + i / 20, "pgd": 0.5 - i / 20, "worst": 0.1, "loss": 1.0}, knobs={EVIL: value})
         for i, value in enumerate([None, True, "text", 0, 1e-9, 1e9, math.nan, math.inf, -3])
+    ],
+    "a certified sweep": [
+        certify(record, record.metrics["pgd"] - 0.01 * number) if record.state == "finished" else record
+        for number, record in enumerate(counted(study(6)))
+    ],
+    "repeats": [
+        *(few := counted(study(4))),
+        *(
+            repeat(record, seed, {n: v + 0.01 * seed for n, v in record.metrics.items()})
+            for record in few
+            for seed in (1, 2)
+        ),
     ],
     "numbers that are none": [
         trial(i, {"clean": value, "pgd": 0.5, "worst": value, "loss": value})
@@ -150,7 +163,7 @@ def test_another_suffix_is_refused_and_the_four_are_named(tmp_path: Path, name: 
 
 def test_csv_and_json_hold_every_knob_and_metric_at_full_precision() -> None:
     members = front(study(24), BOTH)
-    assert json.loads(front_json(members)) == [record.as_json() for record in members]
+    assert json.loads(front_json(members)) == [record.as_json() for record in members]  # nothing says how sure
     rows = list(csv.DictReader(io.StringIO(front_csv(members))))
     for row, record in zip(rows, members, strict=True):
         assert row["trial"] == record.trial
@@ -213,3 +226,104 @@ def test_values_are_short_and_on_one_line(value: Value, words: str) -> None:
 )
 def test_shares_read_as_percent_and_other_metrics_as_numbers(name: str, number: float, words: str) -> None:
     assert wording.metric(name, number) == words
+
+
+def example() -> list[TrialRecord]:
+    """Three on the front: one repeated, one that certification takes off it, one that beats that one."""
+    clean = {"0000": (0.90, 0.60), "0001": (0.91, 0.59), "0002": (0.95, 0.40)}
+    records = counted([trial(i, {"clean": c, "pgd": p, "loss": 1.0}) for i, (c, p) in enumerate(clean.values())])
+    certify(records[0], 0.50)
+    certify(records[1], 0.58)
+    records[2].flags = {"masked_gradients": "Square fools 3 images that APGD does not."}
+    return [*records, *counted([repeat(records[2], 1, {"clean": 0.93, "pgd": 0.42, "loss": 1.0})])]
+
+
+WILSON = {name: wilson(value, 400) for name, value in {"clean": 0.91, "pgd": 0.59, "certified": 0.58}.items()}
+
+
+def test_the_front_table_shows_searched_and_certified_with_intervals_and_why_a_number_may_not_hold() -> None:
+    records = example()
+    shown = text(front_table(records, front(records, BOTH), BOTH))
+    lines = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│")}
+    assert "clean again" not in shown  # on the same images it could not differ
+    assert "pgd under autoattack (standard)" in shown
+    assert all(f"[{100 * each.low:.1f}, {100 * each.high:.1f}]" in lines["0001"] for each in WILSON.values())
+    assert "94.0 % [" in lines["0002"]
+    assert re.search(r"2 │ +masked_gradients", lines["0002"])
+    assert re.search(r"1 │ fell off, certified_drop", lines["0000"])
+    for sentence in (
+        "In brackets: 95 % intervals.",
+        "Trial 0000 fell off the front: certified at clean 90.0 %, pgd 50.0 %, it is beaten by trial 0001",
+        "Trial 0000, certified_drop: pgd falls from 60.0 % to 50.0 % when attacked again.",
+        "Trial 0002, masked_gradients: Square fools 3 images",
+    ):
+        assert sentence in shown
+
+
+def test_on_a_narrow_terminal_no_digit_is_lost() -> None:
+    records = example()
+    for table in (front_table(records, front(records, BOTH), BOTH), status_table(records, BOTH)):
+        shown = text(table, width=80)
+        assert "…" not in shown
+        for each in WILSON.values():
+            assert f"{100 * each.low:.1f}" in shown
+
+
+def test_the_status_table_has_each_repeat_below_its_first_trial() -> None:
+    records = [*example(), trial(3)]
+    shown = text(status_table(records, BOTH))
+    trials = [line.split()[1] for line in shown.splitlines() if line.startswith("│")]
+    assert trials == ["0000", "0001", "0002", "0002.1", "0003"]
+    assert "0002 with seed 1" in shown
+
+
+def test_csv_and_json_hold_intervals_certificates_seeds_and_flags() -> None:
+    members = front(example(), BOTH)
+    rows = {row["trial"]: row for row in csv.DictReader(io.StringIO(front_csv(members)))}
+    public = {record["trial"]: record for record in json.loads(front_json(members))}
+    assert list(rows) == list(public) == ["0000", "0001", "0002"]
+    for name in ("clean", "pgd"):
+        ends = [WILSON[name].low, WILSON[name].high]
+        assert [float(rows["0001"][f"ci/{name}/{end}"]) for end in ("low", "high")] == ends
+        assert public["0001"]["intervals"][name] == public["0001"]["intervals"][f"{name}/digits"] == ends
+    ends = [WILSON["certified"].low, WILSON["certified"].high]
+    assert public["0001"]["certificate"]["intervals"]["pgd"] == ends
+    assert [float(rows["0001"][f"ci/certified/pgd/{end}"]) for end in ("low", "high")] == ends
+    assert (rows["0001"]["certified/pgd"], rows["0001"]["seeds"], rows["0001"]["flags"]) == ("0.58", "", "")
+    assert (rows["0002"]["certified/pgd"], rows["0002"]["seeds"], rows["0002"]["flags"]) == (
+        "",
+        "2",
+        "masked_gradients",
+    )
+    assert float(rows["0002"]["pgd"]) == public["0002"]["metrics"]["pgd"] == pytest.approx(0.41)
+    assert {trial: seed["pgd"] for trial, seed in public["0002"]["seeds"].items()} == {"0002": 0.40, "0002.1": 0.42}
+
+
+def test_the_page_says_of_each_point_how_sure_it_is_and_what_became_of_it() -> None:
+    records = example()
+    html = page(records, front(records, BOTH), BOTH, "alpha_study").replace("\\u002f", "/")
+    assert "certified, off the front" in html
+    assert '"error_y":{"array":[' in html
+    assert "hypervolume 0.5582, certified 0.5278" in html  # 0.90 * 0.60 + 0.01 * 0.59 + 0.03 * 0.41, 0.91 * 0.58
+    hover = re.search(r"trial 0000, finished[^\"]*", html)
+    assert hover is not None
+    for words in ("pgd under autoattack (standard): 50.0 %", "flags: fell off, certified_drop"):
+        assert words in hover[0]
+    assert "the mean of 2 seeds" in html
+    assert "<p>Trial 0000 fell off the front" in html
+
+
+def picture_of(records: list[TrialRecord]) -> bytes:
+    return picture(records, front(records, BOTH), BOTH, "a")
+
+
+def test_the_picture_shows_intervals_certified_points_and_means() -> None:
+    records = [trial(0, {"clean": 0.9, "pgd": 0.6}), trial(1, {"clean": 0.8, "pgd": 0.7})]
+    seen = [picture_of(records)]
+    seen.append(picture_of(counted(records)))
+    seen.append(picture_of([*records, repeat(records[0], 1, {**records[0].metrics, "pgd": 0.58})]))
+    certify(records[0], 0.59)
+    seen.append(picture_of(records))
+    certify(records[0], 0.57)
+    seen.append(picture_of(records))  # flagged
+    assert len(set(seen)) == len(seen)

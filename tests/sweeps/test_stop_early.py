@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from sweeps.stop_early import Rungs, positions
-from sweeps.study import StopEarly
+from sweeps.stop_early import MultiObjectiveASHA, Rungs, positions
+from sweeps.study import StopEarly, load_study
+from tests.sweeps.trials import repeat, trial
 
 
 def dominates(one, other):
@@ -79,3 +80,22 @@ def test_about_the_kept_share_of_a_long_random_stream_goes_on(keep):
     plan, generator = rungs(keep=keep), np.random.default_rng(0)
     goes_on = [plan.goes_on(str(number), 10, generator.random(1)) for number in range(400)]
     assert abs(np.mean(goes_on[100:]) - keep) < 0.08
+
+
+def test_a_repeat_is_never_stopped_and_never_a_measure_for_others():
+    class Running:
+        def __init__(self, trial):
+            self.config = {"assignment": {"trial": trial}}
+
+    study = load_study("alpha_study", ["stop_early={after: 10, keep: 0.5}"])
+    past = [trial(i, dict.fromkeys(study.objectives, 0.9)) for i in range(4)]
+    scheduler = MultiObjectiveASHA(study, past)
+    for name, decision in (("0001.1", "CONTINUE"), ("0009", "STOP")):
+        poor = {"step": 200, **{f"metrics/{each}": 0.1 for each in study.objectives}}
+        assert scheduler.on_trial_result(None, Running(name), poor) == decision
+
+    lucky = [repeat(past[0], seed, dict.fromkeys(study.objectives, 0.99)) for seed in range(1, 9)]
+    for record in past:
+        record.evaluations[0].metrics.update(dict.fromkeys(study.objectives, 0.1))
+    good = {"step": 200, **{f"metrics/{each}": 0.5 for each in study.objectives}}
+    assert MultiObjectiveASHA(study, [*past, *lucky]).on_trial_result(None, Running("0009"), good) == "CONTINUE"

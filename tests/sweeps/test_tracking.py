@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from robustcore.intervals import wilson
 from sweeps import tracking
 from sweeps.results.records import Evaluation
+from sweeps.seeds import averaged
 from sweeps.tracking import Tracker
 from tests.sweeps.mlflow_store import (
     PATIENCE,
@@ -28,7 +30,7 @@ from tests.sweeps.mlflow_store import (
     tracker_of,
     wait_until,
 )
-from tests.sweeps.trials import study, trial
+from tests.sweeps.trials import counted, repeat, study, trial
 
 # MLflow's own use of SQLAlchemy, in this thread where the tests look into the store.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -188,6 +190,26 @@ def test_who_leaves_the_front_is_told_so(store: str, tmp_path: Path) -> None:
     assert tracker.close("FINISHED", PATIENCE) == ""
     tags = {name: run.data.tags.get("pareto") for name, run in stored(store)[1].items()}
     assert tags == {"0000": "false", "0001": "true", "0002": "true"}
+
+
+def test_intervals_repeats_and_flags_are_on_the_runs_of_their_trials(store: str, tmp_path: Path) -> None:
+    first, other = counted([trial(0, {"clean": 0.9, "pgd": 0.6}), trial(1, {"clean": 0.8, "pgd": 0.7})])
+    again = repeat(first, 1, {**first.metrics, "pgd": 0.58})
+    other.flags = {"masked_gradients": "Square fools 3 images."}
+    tracker = tracker_of(store, tmp_path)
+    play(tracker, [first, other, again])
+    tracker.note_intervals([*averaged([first, again]), other], ["clean", "pgd", "loss"])
+    assert tracker.close("FINISHED", PATIENCE) == ""
+    _, runs = stored(store)
+    assert runs["0000.1"].data.tags["sweep.repeat_of"] == "0000"
+    assert runs["0001"].data.tags["sweep.flags"] == "masked_gradients: Square fools 3 images."
+    assert "sweep.flags" not in runs["0000"].data.tags
+    alone = wilson(0.7, 400)
+    found = {n.removeprefix("ci/"): v for n, v in runs["0001"].data.metrics.items() if n.startswith("ci/pgd")}
+    assert found == {"pgd/low": pytest.approx(alone.low), "pgd/high": pytest.approx(alone.high)}
+    assert runs["0000"].data.metrics["ci/pgd/mean"] == pytest.approx(0.59)
+    assert runs["0000"].data.metrics["ci/pgd/low"] < 0.59 - 12.7 * 0.01  # Student's t of two seeds
+    assert not [name for name in runs["0000.1"].data.metrics if name.startswith("ci/")]
 
 
 def test_another_or_an_emptied_store_gets_the_whole_sweep(store: str, tmp_path: Path, empty_store: Path) -> None:

@@ -4,7 +4,7 @@ import math
 import random
 from typing import Any
 
-from sweeps.results.records import Evaluation, State, TrialRecord, Value
+from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value
 
 
 def trial(
@@ -20,6 +20,32 @@ def trial(
     defaults: dict[str, Any] = {"recipe": recipe, "recipe_hash": f"hash-{number}", "seed": 0}
     shown = {"loss.alpha": 0.1 * number} if knobs is None else knobs
     return TrialRecord(trial=f"{number:04d}", knobs=shown, state=state, evaluations=evaluations, **defaults | fields)
+
+
+def counted(records: list[TrialRecord], images: int = 400) -> list[TrialRecord]:
+    """The same, measured on so many digits."""
+    for record in records:
+        for evaluation in record.evaluations:
+            shares = {n: v for n, v in evaluation.metrics.items() if n in ("clean", "pgd", "worst")}
+            evaluation.metrics.update({f"{name}/digits": value for name, value in shares.items()})
+        record.samples = {"digits": images}
+    return records
+
+
+def certify(record: TrialRecord, pgd: float) -> TrialRecord:
+    """What AutoAttack found where PGD had searched."""
+    clean = record.metrics["clean"]
+    found = {"clean": clean, "clean/digits": clean, "pgd": pgd, "pgd/digits": pgd, "worst": pgd, "worst/digits": pgd}
+    attacks = {"pgd": {"kind": "autoattack", "version": "standard", "ball": {"kind": "linf", "eps": 4 / 255}}}
+    record.certificate = Certificate(found, attacks, dict(record.samples))
+    return record
+
+
+def repeat(record: TrialRecord, number: int, metrics: dict[str, float]) -> TrialRecord:
+    """The same knobs with another seed."""
+    again = trial(0, metrics, knobs=record.knobs, seed=number, repeat_of=record.trial, samples=dict(record.samples))
+    again.trial = f"{record.trial}.{number}"
+    return again
 
 
 def study(number: int, seed: int = 0) -> list[TrialRecord]:
