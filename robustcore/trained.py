@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from robustcore.data import Pixels
+from robustcore.data import Data, Pixels
+from robustcore.errors import InputError
 from robustcore.evaluation import ClassifierOf
-from robustcore.models import Loaded
+from robustcore.models import Loaded, Model
 from robustcore.original import Original, zero_shot_by
 from robustcore.process import Process
 from robustcore.recipe import Recipe
@@ -36,3 +37,18 @@ def load_trained(recipe: Recipe, weights: dict[str, Tensor], process: Process) -
             loaded.text.attach(recipe.text.lora, recipe.seed)
     Trainee(recipe, loaded).load(weights)
     return Trained(loaded, classifier_of)
+
+
+def load_untrained(model: Model, process: Process, probed_on: Data | None) -> Trained:
+    """A model as it is published. One without text is classified by a linear probe, fitted on ``probed_on``.
+
+    Raises InputError where a model without text has no such images.
+    """
+    loaded = model.load()
+    loaded.to(process.device)
+    if loaded.text is not None:
+        return Trained(loaded, zero_shot_by(loaded.text))
+    if probed_on is None:
+        raise InputError("a model without text needs images that a linear probe is fitted on", "probe")
+    pixels = Pixels(probed_on.open(), loaded.preprocessing)
+    return Trained(loaded, Original(loaded, process).probe(pixels))

@@ -3,7 +3,8 @@
 The anchor is always phi0(x), the original encoder at the clean image: what FARE's table reports, and what its loss is.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +23,14 @@ def drift_names(attack: Attack, datasets: Sequence[str]) -> tuple[str, ...]:
     """``drift/<data set>`` and the mean ``drift``; ``drift/attacked`` likewise, unless the attack is the empty one."""
     prefixes = ("drift",) if attack.kind == "clean" else ("drift", "drift/attacked")
     return tuple(name for prefix in prefixes for name in (prefix, *(f"{prefix}/{each}" for each in datasets)))
+
+
+def drift_means(found: Mapping[str, float]) -> dict[str, float]:
+    """``drift`` and ``drift/attacked``, where sets have them."""
+    attacked = [value for name, value in found.items() if name.startswith("drift/attacked/")]
+    clean = [value for name, value in found.items() if re.fullmatch("drift/[^/]+", name)]
+    means = {"drift": clean, "drift/attacked": attacked}
+    return {name: sum(values) / len(values) for name, values in means.items() if values}
 
 
 def drift(

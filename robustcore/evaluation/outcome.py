@@ -44,6 +44,7 @@ class Outcome:
     metrics: dict[str, float]
     survivals: dict[str, Survival] = field(default_factory=dict)  # by data set
     flags: dict[str, str] = field(default_factory=dict)
+    queries: dict[str, tuple[int, int]] = field(default_factory=dict)  # images and captions of each captioned set
 
     @property
     def samples(self) -> dict[str, int]:

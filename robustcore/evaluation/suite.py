@@ -10,7 +10,7 @@ from torch import Tensor
 from robustcore.attacks import PGD, Attack, Clean
 from robustcore.data import Captions, ImageSet, NativePixels, Pixels, Preprocessing
 from robustcore.evaluation.conditions import Batch, Conditions
-from robustcore.evaluation.drift import drift, drift_names
+from robustcore.evaluation.drift import drift, drift_means, drift_names
 from robustcore.evaluation.evaluation import Evaluation
 from robustcore.evaluation.outcome import Outcome, Survival, accuracies
 from robustcore.evaluation.retrieval import CAPTION_ITSELF, CaptionsAsClasses, Gallery, recalls
@@ -101,7 +101,9 @@ class Suite:
         found: dict[str, float] = {}
         for name, gallery in self._galleries.items():
             found |= recalls(encoder, gallery, self.evaluation.attacks, name, conditions)
-        return Outcome(accuracies(survivals) | stalls | found | self._drifts(encoder, conditions), survivals)
+        queries = {name: (gallery.own.shape[0], gallery.own.shape[1]) for name, gallery in self._galleries.items()}
+        metrics = accuracies(survivals) | stalls | found | self._drifts(encoder, conditions)
+        return Outcome(metrics, survivals, queries=queries)
 
     def _attacked(self, encoder: Encoder) -> Encoder:
         """What takes the images in the form in which they are attacked."""
@@ -127,8 +129,7 @@ class Suite:
             assert exhibit.anchors is not None, "asked for when the set was opened"
             clean, attacked = drift(encoder, attack, exhibit.pixels, exhibit.anchors, conditions)
             found |= {f"drift/{name}": clean, f"drift/attacked/{name}": attacked}
-        for prefix in ("drift", "drift/attacked"):
-            found[prefix] = float(np.mean([found[f"{prefix}/{name}"] for name in self._exhibits]))
+        found |= drift_means(found)
         return {name: found[name] for name in drift_names(attack, list(self._exhibits))}
 
     def count(self, dataset: str) -> int:

@@ -25,7 +25,7 @@ from robustcore.models.huggingface import (
 from robustcore.models.lora import Lora
 from robustcore.models.openclip import open_clip
 from robustcore.models.text import TextTower
-from robustcore.models.weights import SHIPPED, Description, describe, load_into, read_tensors, shipped
+from robustcore.models.weights import SHIPPED, Description, describe, load_into, load_visual, read_tensors, shipped
 from robustcore.types import STRICT, Flag, Weights
 
 PLAIN_MEAN = PLAIN_STD = (0.5, 0.5, 0.5)
@@ -72,16 +72,26 @@ class Clip:
     ``weights``: a tag of open_clip (``openai``, ``laion2b_s34b_b79k``), ``digits`` (shipped), a local checkpoint, or
     a Hugging Face folder; None starts from random weights. Files of our own and folders know their architecture.
     ``quick_gelu`` overrides what tag, folder or architecture say; a bare checkpoint of OpenAI's weights needs it.
+    ``visual`` is a checkpoint whose image tower takes the place of that of ``weights``, which keeps the text tower:
+    the robust encoders of FARE and TeCoA are published so, an image tower alone.
     """
 
     architecture: str | None = None
     weights: Weights | None = None
+    visual: Weights | None = None
     quick_gelu: Flag | None = None
     lora: ClipLora | None = None  # None trains every weight of the image tower
     kind: Literal["clip"] = "clip"
 
     def load(self) -> LoadedClip:
         """The model on the CPU in float32; raises ModelError for anything that is not there or does not fit."""
+        self._check_visual()
+        loaded = self._whole()
+        if self.visual is not None:
+            load_visual(loaded.model, Path(self.visual))
+        return loaded
+
+    def _whole(self) -> LoadedClip:
         source = self._file()
         if source is not None and source.is_dir():
             return self._from_folder(source)
@@ -105,6 +115,7 @@ class Clip:
 
     def check(self) -> None:
         """Raises what ``load`` would, but downloads nothing: a tag is only looked up in open_clip's list."""
+        self._check_visual()
         if self.needs_download():
             self._known_tag(self._known_architecture())
             return
@@ -117,6 +128,10 @@ class Clip:
     def needs_download(self) -> bool:
         """Whether the weights are a tag of open_clip, which a hub serves."""
         return self._file() is None and self.architecture not in ARCHITECTURES and self.weights is not None
+
+    def _check_visual(self) -> None:
+        if self.visual is not None and not Path(self.visual).is_file():
+            raise ModelError(f"no such checkpoint of an image tower: '{self.visual}'", "visual")
 
     def _file(self) -> Path | None:
         if self.weights in SHIPPED:

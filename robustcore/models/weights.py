@@ -45,6 +45,14 @@ def save_model(path: Path, model: nn.Module, description: Description) -> None:
 
 def describe(path: Path, kind: str = "clip") -> Description | None:
     """The description in a file of our own; None for any other file; ModelError for a model of another kind."""
+    description = any_description(path)
+    if description is not None and description.kind != kind:
+        raise ModelError(f"{path} holds a model of the kind '{description.kind}', expected '{kind}'", "weights")
+    return description
+
+
+def any_description(path: Path) -> Description | None:
+    """As ``describe``, of a model of any kind."""
     if path.suffix != ".safetensors":
         return None
     try:
@@ -53,8 +61,6 @@ def describe(path: Path, kind: str = "clip") -> Description | None:
         description = Description(**json.loads(text)) if text else None
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is not a readable safetensors file ({error})", "weights") from None
-    if description is not None and description.kind != kind:
-        raise ModelError(f"{path} holds a model of the kind '{description.kind}', expected '{kind}'", "weights")
     return description
 
 
@@ -95,6 +101,15 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     visual = model.visual
     assert isinstance(visual, nn.Module)
     fill(visual if tensors.keys() >= visual.state_dict().keys() else model, tensors, path)
+
+
+def load_visual(model: nn.Module, path: Path) -> None:
+    """Every tensor of the model's image tower from a checkpoint of that tower, or of a whole model; or ModelError."""
+    tensors, prefix = read_tensors(path), "visual."
+    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    visual = model.visual
+    assert isinstance(visual, nn.Module)
+    fill(visual, own or tensors, path)
 
 
 def fill(target: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -1,0 +1,95 @@
+"""Any encoder measured as a trial is, without a sweep: published ones beside one's own, in one table.
+
+The next hop is ``trainables.measure``.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from robustcore.data import Data, Digits
+from robustcore.errors import InputError
+from robustcore.evaluation import Outcome
+from robustcore.evaluation.tables import together
+from robustcore.models import SimClr
+from robustcore.models.named import model_named
+from robustcore.process import Process
+from robustcore.recipe import recipe_from
+from robustcore.suites.stored import stored_at
+from robustcore.trained import Trained, load_untrained
+from sweeps.evaluate.request import Request, evaluations, missing
+from sweeps.options import folder_of
+from sweeps.stored import RequestError, stored_results
+from trainables.measure import anchors, measured, process_on, trial_model
+
+_TRIAL = re.compile(r"(?P<study>.+):(?P<trial>\d+(\.\d+)?)")
+
+
+def evaluate_models(
+    models: Sequence[str],
+    request: Request,
+    *,
+    device: str = "cpu",
+    storage: str | None = None,
+    drift_from: str | None = None,
+    probe: str | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> dict[str, Outcome]:
+    """Each model's outcome by what it was called, on the same seeded images; ``say`` is told what is done.
+
+    Raises RequestError or InputError, as far as can be before anything is attacked.
+    """
+    if lacking := missing(request):
+        raise RequestError("\n".join(lacking))
+    parts = list(evaluations(request))
+    process = process_on(device, Path.home() / ".cache" / "robust-sweeps")
+    original = anchors(model_named(drift_from), process) if drift_from is not None else None
+    found: dict[str, Outcome] = {}
+    for model in dict.fromkeys(models):
+        trained = _trained(model, storage, probe, process)
+        if trained.loaded.text is None and request.retrieval:
+            raise RequestError(f"{model}: retrieval compares images with texts, which it has none of")
+        outcomes: dict[str, Outcome] = {}
+        for name, outcome in measured(trained, original, parts, process):
+            outcomes[name] = outcome
+            say(f"{model}: {name} done, {len(outcomes)} of {len(parts)}")
+        found[model] = together(outcomes)
+    return found
+
+
+def _trained(text: str, storage: str | None, probe: str | None, process: Process) -> Trained:
+    try:
+        trial = _TRIAL.fullmatch(text)
+        if trial is not None:
+            return _trial(trial["study"], trial["trial"], storage, process)
+        model = model_named(text)
+        return load_untrained(model, process, _probed_on(model, probe))
+    except InputError as error:
+        hint = "; --probe says which" if error.key == "probe" else ""
+        raise RequestError(f"{text}: {error}{hint}") from None
+
+
+def _probed_on(model: object, probe: str | None) -> Data | None:
+    if probe is not None:
+        return stored_at(probe)
+    # The shipped one was trained on the digits, whose classes are the ones it is asked for.
+    return Digits("train") if model == SimClr(weights="digits-simclr") else None
+
+
+def _trial(study: str, trial: str, storage: str | None, process: Process) -> Trained:
+    folder = folder_of(study, storage)
+    records = stored_results(folder).records
+    name = f"{int(trial):04d}" if trial.isdecimal() else trial
+    if name not in records:
+        near = get_close_matches(name, records, 1, 0.5)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise RequestError(f"no trial '{trial}' in {study}, expected one of {min(records)} to {max(records)}{hint}")
+    record = records[name]
+    place = folder.at(f"trials/{record.copy_of or record.trial}/checkpoints")
+    trained = trial_model(recipe_from(record.recipe), place, process)
+    if trained is None:
+        raise RequestError(
+            f"trial {name} of {study} is {record.state}; its last checkpoint is not whole in {place.uri}"
+        )
+    return trained

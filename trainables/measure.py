@@ -1,0 +1,59 @@
+"""A model measured in this process, without Ray and without training: set after set, as `sweep evaluate` asks.
+
+The next hop is ``robustcore.evaluation.Suite``.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+from robustcore.errors import InputError
+from robustcore.evaluation import Evaluation, Outcome, Suite
+from robustcore.models import Model
+from robustcore.original import Original
+from robustcore.process import Process
+from robustcore.recipe import Recipe
+from robustcore.storage import Folder
+from robustcore.trained import Trained, load_trained
+from trainables.checkpoints import load_checkpoint
+
+SEED = 0  # of the attacks' random starts: the same for every model
+
+
+def process_on(device: str, cache: Path) -> Process:
+    """Raises InputError where there is no such device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("this machine has no GPU that torch can use; expected --device cpu", "device")
+    return Process(device=torch.device(device), cache=cache)
+
+
+def trial_model(recipe: Recipe, checkpoints: Folder, process: Process) -> Trained | None:
+    """The model that a trial ended with; None where its last checkpoint is not there or not whole."""
+    saved = load_checkpoint(checkpoints, recipe.fingerprint())
+    if saved is None or not saved.reports[-1].final:
+        return None
+    return load_trained(recipe, saved.state.weights, process)
+
+
+def anchors(model: Model, process: Process) -> Original:
+    """The original that drift is measured from."""
+    loaded = model.load()
+    loaded.to(process.device)
+    return Original(loaded, process)
+
+
+def measured(
+    trained: Trained, original: Original | None, parts: Iterable[tuple[str, Evaluation]], process: Process
+) -> Iterator[tuple[str, Outcome]]:
+    """The outcome of each part by its name, in turn; images of earlier parts are not kept."""
+    for name, evaluation in parts:
+        suite = Suite(
+            evaluation,
+            trained.classifier_of,
+            trained.loaded.preprocessing,
+            SEED,
+            torch.float32,
+            anchors_of=original.embeddings if original is not None else None,
+        )
+        yield name, suite(trained.loaded.encoder, process)
