@@ -20,12 +20,12 @@ class Original:
     """To be asked before training changes a weight; what it says is kept in the process's cache."""
 
     def __init__(self, loaded: Loaded, process: Process) -> None:
-        self._loaded, self._process = loaded, process
+        self.loaded, self._process = loaded, process
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the weights."""
-        return self._loaded.encoder.fingerprint()
+        return self.loaded.encoder.fingerprint()
 
     def identify(self) -> None:
         """Take the fingerprint now: once LoRA is attached, the weights are the same and their names are not."""
@@ -33,10 +33,10 @@ class Original:
 
     def embeddings(self, pixels: Pixels | NativePixels) -> np.ndarray:
         """phi0(x), (N, D)."""
-        process, encoder, fingerprint = self._process, self._loaded.encoder, self.fingerprint
+        process, encoder, fingerprint = self._process, self.loaded.encoder, self.fingerprint
         if isinstance(pixels, NativePixels):
-            encoder = NativeResolution(encoder, self._loaded.preprocessing)
-            fingerprint += f"|{self._loaded.preprocessing}"
+            encoder = NativeResolution(encoder, self.loaded.preprocessing)
+            fingerprint += f"|{self.loaded.preprocessing}"
         return original_embeddings(encoder, fingerprint, pixels, process.cache, process.device)
 
     def probe(self, pixels: Pixels) -> ClassifierOf:

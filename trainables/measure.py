@@ -46,7 +46,12 @@ def anchors(model: Model, process: Process) -> Original:
 def measured(
     trained: Trained, original: Original | None, parts: Iterable[tuple[str, Evaluation]], process: Process
 ) -> Iterator[tuple[str, Outcome]]:
-    """The outcome of each part by its name, in turn; images of earlier parts are not kept."""
+    """The outcome of each part by its name, in turn; images of earlier parts are not kept.
+
+    Raises InputError where the original is of another kind, so that there is no distance to it.
+    """
+    if original is not None:
+        _check_comparable(trained, original)
     for name, evaluation in parts:
         suite = Suite(
             evaluation,
@@ -57,3 +62,15 @@ def measured(
             anchors_of=original.embeddings if original is not None else None,
         )
         yield name, suite(trained.loaded.encoder, process)
+
+
+def _check_comparable(trained: Trained, original: Original) -> None:
+    """One image is embedded by both: sizes of images and of embeddings must be the same."""
+    sizes = trained.loaded.preprocessing.size, original.loaded.preprocessing.size
+    if sizes[0] != sizes[1]:
+        raise InputError(f"it takes images of {sizes[0]} pixels and the original of {sizes[1]}; drift compares the same")
+    encoders = trained.loaded.encoder, original.loaded.encoder
+    with torch.no_grad():
+        dims = [len(each(torch.zeros(1, 3, sizes[0], sizes[0], device=each.mean.device))[0]) for each in encoders]
+    if dims[0] != dims[1]:
+        raise InputError(f"its embeddings have {dims[0]} numbers and the original's {dims[1]}; there is no drift from it")

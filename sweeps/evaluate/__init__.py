@@ -51,9 +51,12 @@ def evaluate_models(
         if trained.loaded.text is None and request.retrieval:
             raise RequestError(f"{model}: retrieval compares images with texts, which it has none of")
         outcomes: dict[str, Outcome] = {}
-        for name, outcome in measured(trained, original, parts, process):
-            outcomes[name] = outcome
-            say(f"{model}: {name} done, {len(outcomes)} of {len(parts)}")
+        try:
+            for name, outcome in measured(trained, original, parts, process):
+                outcomes[name] = outcome
+                say(f"{model}: {name} done, {len(outcomes)} of {len(parts)}")
+        except InputError as error:
+            raise RequestError(f"{model}: {error}") from None
         found[model] = together(outcomes)
     return found
 
