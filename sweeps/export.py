@@ -4,23 +4,22 @@ The next hop is ``robustcore.export``.
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from robustcore.export import Format, check_free, export, plain_model, usage
 from robustcore.export.probe import write_probe
 from robustcore.losses import Probe
 from robustcore.process import Process
-from robustcore.recipe import Recipe, recipe_from
+from robustcore.recipe import Recipe
 from robustcore.storage import Folder
-from robustcore.trained import Trained, load_trained
+from robustcore.trained import Trained
 from sweeps.card import card
+from sweeps.finished import finished_trial, trained_model
 from sweeps.results import TrialRecord
-from sweeps.stored import RequestError, embeddings_cache, launched_study, stored_results
+from sweeps.stored import RequestError, embeddings_cache, launched_study
 from sweeps.study import Study
 from sweeps.tracking import set_environment
 from sweeps.tracking.place import tracker_of
-from trainables.checkpoints import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,10 @@ class Exported:
 
 def export_trial(folder: Folder, trial: str, to: Format, out: Path, register: bool) -> Exported:
     """Write the trial's encoder to ``out``. Raises RequestError or InputError before anything is written."""
-    study, records = launched_study(folder), stored_results(folder).records
+    study = launched_study(folder)
     check_free(out)
-    record = _finished(records, trial)
-    recipe = recipe_from(record.recipe)
-    trained = _trained(folder, study, record, recipe)
+    record = finished_trial(folder, trial)
+    recipe, trained = trained_model(folder, record, Process(cache=embeddings_cache(study.storage)))
     loaded = plain_model(recipe.model, trained.loaded)
     how = usage(loaded, to, str(out))
 
@@ -51,29 +49,6 @@ def export_trial(folder: Folder, trial: str, to: Format, out: Path, register: bo
     except OSError as error:
         raise RequestError(f"cannot write {out} ({error.strerror or error})") from None
     return Exported(how, *_logged(study, record, to, out, register))
-
-
-def _finished(records: dict[str, TrialRecord], trial: str) -> TrialRecord:
-    name = f"{int(trial):04d}" if trial.isdecimal() else trial
-    if name not in records:
-        close = get_close_matches(name, records, 1, 0.5)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        there = f"{min(records)} to {max(records)}" if records else "none"
-        raise RequestError(f"no trial '{trial}' in the study, expected one of its trials: {there}{hint}")
-    record = records[name]
-    if record.state != "finished":
-        why = f" ({record.reason})" if record.reason else ""
-        raise RequestError(f"trial {name} is {record.state}{why}, expected a finished one")
-    return record
-
-
-def _trained(folder: Folder, study: Study, record: TrialRecord, recipe: Recipe) -> Trained:
-    checkpoints = folder.at(f"trials/{record.copy_of or record.trial}/checkpoints")
-    saved = load_checkpoint(checkpoints, recipe.fingerprint())
-    if saved is None or not saved.reports[-1].final:
-        what = "no checkpoint" if saved is None else f"no checkpoint after step {saved.state.step}"
-        raise RequestError(f"{what} of trial {record.trial} is whole in {checkpoints.uri}, expected its last one")
-    return load_trained(recipe, saved.state.weights, Process(cache=embeddings_cache(study.storage)))
 
 
 def _write_probe(place: Path, recipe: Recipe, trained: Trained) -> None:

@@ -13,10 +13,7 @@ from robustcore.evaluation import Evaluation, Outcome, Suite
 from robustcore.models import Model
 from robustcore.original import Original
 from robustcore.process import Process
-from robustcore.recipe import Recipe
-from robustcore.storage import Folder
-from robustcore.trained import Trained, load_trained
-from trainables.checkpoints import load_checkpoint
+from robustcore.trained import Trained
 
 SEED = 0  # of the attacks' random starts: the same for every model
 
@@ -26,14 +23,6 @@ def process_on(device: str, cache: Path) -> Process:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("this machine has no GPU that torch can use; expected --device cpu", "device")
     return Process(device=torch.device(device), cache=cache)
-
-
-def trial_model(recipe: Recipe, checkpoints: Folder, process: Process) -> Trained | None:
-    """The model that a trial ended with; None where its last checkpoint is not there or not whole."""
-    saved = load_checkpoint(checkpoints, recipe.fingerprint())
-    if saved is None or not saved.reports[-1].final:
-        return None
-    return load_trained(recipe, saved.state.weights, process)
 
 
 def anchors(model: Model, process: Process) -> Original:
@@ -68,9 +57,13 @@ def _check_comparable(trained: Trained, original: Original) -> None:
     """One image is embedded by both: sizes of images and of embeddings must be the same."""
     sizes = trained.loaded.preprocessing.size, original.loaded.preprocessing.size
     if sizes[0] != sizes[1]:
-        raise InputError(f"it takes images of {sizes[0]} pixels and the original of {sizes[1]}; drift compares the same")
+        raise InputError(
+            f"it takes images of {sizes[0]} pixels and the original of {sizes[1]}; drift compares the same"
+        )
     encoders = trained.loaded.encoder, original.loaded.encoder
     with torch.no_grad():
         dims = [len(each(torch.zeros(1, 3, sizes[0], sizes[0], device=each.mean.device))[0]) for each in encoders]
     if dims[0] != dims[1]:
-        raise InputError(f"its embeddings have {dims[0]} numbers and the original's {dims[1]}; there is no drift from it")
+        raise InputError(
+            f"its embeddings have {dims[0]} numbers and the original's {dims[1]}; there is no drift from it"
+        )

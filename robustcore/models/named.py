@@ -37,7 +37,7 @@ def model_named(text: str) -> Model:
 
 
 def _is_there(weights: str) -> bool:
-    return weights in SHIPPED or Path(weights).exists()
+    return weights in SHIPPED or (bool(weights) and Path(weights).exists())
 
 
 def _kind(weights: str) -> str:

@@ -5,7 +5,6 @@ The next hop is ``trainables.measure``.
 
 import re
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from robustcore.data import Data, Digits
@@ -15,13 +14,13 @@ from robustcore.evaluation.tables import together
 from robustcore.models import SimClr
 from robustcore.models.named import model_named
 from robustcore.process import Process
-from robustcore.recipe import recipe_from
 from robustcore.suites.stored import stored_at
 from robustcore.trained import Trained, load_untrained
 from sweeps.evaluate.request import Request, evaluations, missing
+from sweeps.finished import finished_trial, trained_model
 from sweeps.options import folder_of
-from sweeps.stored import RequestError, stored_results
-from trainables.measure import anchors, measured, process_on, trial_model
+from sweeps.stored import RequestError
+from trainables.measure import anchors, measured, process_on
 
 _TRIAL = re.compile(r"(?P<study>.+):(?P<trial>\d+(\.\d+)?)")
 
@@ -65,9 +64,12 @@ def _trained(text: str, storage: str | None, probe: str | None, process: Process
     try:
         trial = _TRIAL.fullmatch(text)
         if trial is not None:
-            return _trial(trial["study"], trial["trial"], storage, process)
+            folder = folder_of(trial["study"], storage)
+            return trained_model(folder, finished_trial(folder, trial["trial"]), process)[1]
         model = model_named(text)
         return load_untrained(model, process, _probed_on(model, probe))
+    except RequestError as error:
+        raise RequestError(f"{text}: {error}") from None
     except InputError as error:
         hint = "; --probe says which" if error.key == "probe" else ""
         raise RequestError(f"{text}: {error}{hint}") from None
@@ -78,21 +80,3 @@ def _probed_on(model: object, probe: str | None) -> Data | None:
         return stored_at(probe)
     # The shipped one was trained on the digits, whose classes are the ones it is asked for.
     return Digits("train") if model == SimClr(weights="digits-simclr") else None
-
-
-def _trial(study: str, trial: str, storage: str | None, process: Process) -> Trained:
-    folder = folder_of(study, storage)
-    records = stored_results(folder).records
-    name = f"{int(trial):04d}" if trial.isdecimal() else trial
-    if name not in records:
-        near = get_close_matches(name, records, 1, 0.5)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise RequestError(f"no trial '{trial}' in {study}, expected one of {min(records)} to {max(records)}{hint}")
-    record = records[name]
-    place = folder.at(f"trials/{record.copy_of or record.trial}/checkpoints")
-    trained = trial_model(recipe_from(record.recipe), place, process)
-    if trained is None:
-        raise RequestError(
-            f"trial {name} of {study} is {record.state}; its last checkpoint is not whole in {place.uri}"
-        )
-    return trained

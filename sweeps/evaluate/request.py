@@ -54,6 +54,9 @@ class Request:
 
 def evaluations(request: Request) -> Iterator[tuple[str, Evaluation]]:
     """One for each data set and each captioned set, by its name. Raises RequestError, or DataError of a set."""
+    for prompt in request.prompts:
+        if "{}" not in prompt:
+            raise RequestError(f"--prompts: expected a prompt with {{}} for the class name, got {prompt!r}")
     attacks = _attacks(request)
     drift = (
         APGD(attack_from(f"{{kind: apgd, steps: {_ANCHORED}}}", request)[1].ball, _ANCHORED) if request.drifts else None
