@@ -70,11 +70,14 @@ def _side_by_side(title: str, rows: Mapping[str, list[Line]], first: str) -> Tab
     metrics = [*dict.fromkeys(line.metric for of_row in rows.values() for line in of_row)]
     if len(metrics) <= 3:  # of one attack alone, the worst is the same again
         metrics = [metric for metric in metrics if metric != "worst"]
-    table = _table(title, first, [*metrics, "images"])
+    counts = {of_row[0].count for of_row in rows.values() if of_row}
+    alike = len(counts) == 1  # then the title says it, and a narrow terminal has room for one more attack
+    title += f", {counts.pop()} images" if alike else ""
+    table = _table(title, first, [*metrics, *([] if alike else ["images"])])
     for name, of_row in rows.items():
         by_metric = {line.metric: line for line in of_row}
         cells = [_share(by_metric[metric]) if metric in by_metric else Text("-") for metric in metrics]
-        table.add_row(Text(name, overflow="fold"), *cells, Text(str(of_row[0].count) if of_row else "-"))
+        table.add_row(Text(name, overflow="fold"), *cells, *([] if alike else [Text(str(of_row[0].count))]))
     return table
 
 
@@ -119,17 +122,17 @@ def _drift(found: Mapping[str, list[Line]]) -> Table:
 
 def _table(title: str, first: str, headings: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column(first, overflow="fold")
+    table.add_column(first, overflow="fold", min_width=8)
     for heading in headings:
-        table.add_column(Text(heading), justify="right")
+        table.add_column(Text(heading), justify="right", overflow="fold")
     return table
 
 
 def _share(line: Line) -> Text:
-    """``71.5 % (67.1-75.6)``, over two lines where the terminal is narrow."""
-    text = Text(f"{100 * line.value:.1f} %")
+    """``71.5 % 67.1-75.6``, over two lines where the terminal is narrow."""
+    text = Text(f"{100 * line.value:.1f} %".replace(" ", "\N{NO-BREAK SPACE}"))
     if line.low is not None and line.high is not None:
-        text.append(f" ({100 * line.low:.1f}-{100 * line.high:.1f})", style="dim")
+        text.append(f" {100 * line.low:.1f}-{100 * line.high:.1f}", style="dim")
     return text
 
 

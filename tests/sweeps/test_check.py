@@ -244,6 +244,21 @@ def test_every_kind_of_source_says_what_is_wrong_at_its_own_key(path: Path) -> N
         assert sentence in problem
 
 
+def test_every_missing_set_of_a_suite_is_named_with_how_to_get_it(path: Path) -> None:
+    suite = "    suite: {name: clip14, root: sets, only: [pets, dtd]}"
+    retrieval = "    retrieval: {said: {path: said.parquet}}"
+    changes = (
+        ("    datasets", f"{suite}\n{retrieval}\n    datasets"),
+        ("{clean: max, ", "{clean/pets: max, drift: min, "),
+    )
+    study = written(path, *changes)
+    found = problems(study)
+    assert [problem.split(": ")[1] for problem in found if "objectives" in problem] == ["objectives.drift"]
+    said = "\n".join(found)
+    assert all(f"{name}: no such folder" in said and "get it with" in said for name in ("pets", "dtd"))
+    assert "recipe.evaluation.retrieval.said.path: no such file or folder" in said
+
+
 def test_all_kinds_of_mistakes_are_found_at_once(path: Path) -> None:
     path.with_name("file").touch()
     study = written(

@@ -8,11 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from robustcore.data import Digits
+from robustcore.evaluation import Outcome, Survival
+from robustcore.evaluation.outcome import accuracies
 from robustcore.intervals import wilson
 from robustcore.models import Clip
 from robustcore.models.architectures import ARCHITECTURES
@@ -20,6 +24,7 @@ from robustcore.models.weights import Description, save_model, shipped
 from robustcore.process import Process
 from robustcore.recipe import recipe_from
 from sweeps.cli import main
+from sweeps.evaluate.tables import text_tables
 from sweeps.results import Evaluation, Results, TrialRecord
 from tests.support import png, recipe_plain, write_captions, write_digits, write_parquet
 from trainables.worker import Assignment, reports
@@ -62,10 +67,24 @@ def test_models_are_measured_on_the_same_images_in_one_table(data: Path) -> None
     table = sweep(*arguments).stdout
     clean = first["metrics"]["clean"]
     bounds = wilson(clean, 12)
-    assert f"{100 * clean:.1f} % ({100 * bounds.low:.1f}-{100 * bounds.high:.1f})" in table
+    assert f"{100 * clean:.1f} % {100 * bounds.low:.1f}-{100 * bounds.high:.1f}" in table.replace("\xa0", " ")
     assert "16/255" in table
     assert "worst" not in table  # of one attack it is the same again
     assert not list(Path.cwd().iterdir())
+
+
+def test_nothing_is_cut_off_where_the_terminal_is_narrow() -> None:
+    bits = dict.fromkeys(("clean", "PGD-20", "APGD-100", "AutoAttack"), np.ones(500, bool))
+    survivals = {name: Survival(("cat", "dog"), np.arange(500) % 2, bits) for name in ("cifar10", "imagenet_sketch")}
+    outcome = Outcome(accuracies(survivals), survivals, {"masked/cifar10": "gradients are masked"})
+    tables = text_tables({"ViT-L-14-quickgelu:openai+fare_eps_4.pt": outcome}, "linf, eps 4/255", classes=True)
+    file = io.StringIO()
+    Console(file=file, width=80).print(tables)
+    printed = file.getvalue()
+    assert "…" not in printed
+    assert printed.count("99.2-100.0") == 2 * 5  # two sets, under four attacks and the worst of them
+    assert "cifar10, 500 images" in printed
+    assert "gradients are masked" in printed
 
 
 def test_a_trial_is_measured_as_its_last_evaluation_was(data: Path, tmp_path: Path) -> None:
