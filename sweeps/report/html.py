@@ -114,12 +114,15 @@ def _borders(figure: go.Figure, scene: Scene, x: str, y: str) -> None:
 
 def _moves(figure: go.Figure, scene: Scene, x: str | None, y: str) -> None:
     """From each searched point to its certified one, red where the drop is flagged."""
+    is_named = False  # the legend has one red line
     for record in _placed(scene.records, scene.objectives):
         if (certified := scene.certified.get(record.trial)) is not None:
             is_flagged = record.trial in scene.dropped
-            line = {"color": ALARM if is_flagged else FAINT, "width": 1.5 if is_flagged else 1}
-            plain = {"mode": "lines", "line": line, "hoverinfo": "skip", "showlegend": False}
-            figure.add_scatter(**_places([record, certified], x, y), **plain)
+            line = {"color": ALARM if is_flagged else FAINT, "width": 3 if is_flagged else 1}
+            plain = {"mode": "lines", "line": line, "hoverinfo": "skip", "name": "more than 2 points lower"}
+            named = {"showlegend": is_flagged and not is_named}
+            figure.add_scatter(**_places([record, certified], x, y), **plain, **named)
+            is_named |= is_flagged
 
 
 def _bars(group: Records, x: str | None, y: str) -> dict[str, Any]:

@@ -180,6 +180,9 @@ def test_mlflow_marks_the_front(swept):
     _, _, children = runs(swept[1])
     marked = {name for name, run in children.items() if run.data.tags.get("pareto") == "true"}
     assert marked == {member["trial"] for member in printed}
+    for member in printed:
+        metrics = children[member["trial"]].data.metrics
+        assert [metrics[f"ci/pgd/{end}"] for end in ("low", "high")] == member["intervals"]["pgd"]
 
 
 def test_piped_output_is_plain_lines(swept):

@@ -303,6 +303,7 @@ def test_the_page_says_of_each_point_how_sure_it_is_and_what_became_of_it() -> N
     records = example()
     html = page(records, front(records, BOTH), BOTH, "alpha_study").replace("\\u002f", "/")
     assert "certified, off the front" in html
+    assert len(re.findall(r'"showlegend":true', html)) == 1  # the red line, once
     assert '"error_y":{"array":[' in html
     assert "hypervolume 0.5582, certified 0.5278" in html  # 0.90 * 0.60 + 0.01 * 0.59 + 0.03 * 0.41, 0.91 * 0.58
     hover = re.search(r"trial 0000, finished[^\"]*", html)
