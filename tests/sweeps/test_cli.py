@@ -12,9 +12,11 @@ import yaml
 from click.testing import CliRunner, Result
 
 from sweeps.cli import main
+from sweeps.results import Results
 from sweeps.source import shipped_studies
 from sweeps.study import load_study
 from tests.sweeps.commands import COMMAND, STUDY, write_study
+from tests.sweeps.trials import counted, trial
 
 HEAVY = ("torch", "ray", "mlflow", "pyarrow", "optuna", "pydantic", "matplotlib", "plotly", "numpy", "rich", "yaml")
 VERBS = sorted(main.commands)
@@ -268,3 +270,24 @@ def test_a_trial_that_diverges_has_failed_and_the_request_was_right(tmp_path: Pa
     (line,) = result.stderr.splitlines()
     assert "the training loss became" in line
     assert "smaller optim.lr" in line
+
+
+def test_a_front_with_confidence_keeps_whom_noise_does_not_separate_from_it(tmp_path: Path) -> None:
+    path = write_study(tmp_path)
+    folder = tmp_path / "runs" / "tiny"
+    results = Results(str(folder / "results.parquet"))
+    points = [(0.95, 0.60), (0.94, 0.58), (0.93, 0.30)]
+    records = counted([trial(number, {"clean": c, "pgd": p}) for number, (c, p) in enumerate(points)])
+    results.records = {record.trial: record for record in records}
+    results.save()
+    (folder / "study.json").write_text(json.dumps(load_study(str(path)).as_json()))
+
+    def members(*options: object) -> list[str]:
+        printed = sweep("front", path, "--storage", tmp_path / "runs", "--format", "json", *options)
+        return [record["trial"] for record in json.loads(printed.stdout)]
+
+    assert members() == ["0000"]
+    assert members("--confidence", 0.95) == ["0001", "0000"]
+    assert members("--confidence", 0.05) == ["0000"]
+    for wrong in (0, 1, 95):
+        assert "not in the range" in refused("front", path, "--confidence", wrong)[-1]
