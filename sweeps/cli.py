@@ -10,6 +10,7 @@ import click
 from sweeps.options import (
     FAILED,
     address_option,
+    certify_options,
     checked_study,
     folder_of,
     format_option,
@@ -17,12 +18,14 @@ from sweeps.options import (
     sentences,
     settings_option,
     storage_option,
+    strength_options,
     study_argument,
     trials_option,
 )
 
 if TYPE_CHECKING:
     from robustcore.export import Format
+    from sweeps.certify.strength import Strength
     from sweeps.launch import Outcome
 
 
@@ -78,17 +81,29 @@ def trial(study: str, settings: tuple[str, ...], kind: str) -> None:
 @trials_option
 @storage_option
 @address_option
-def launch(study: str, settings: tuple[str, ...], trials: int | None, storage: str | None, address: str) -> None:
+@certify_options
+def launch(
+    study: str,
+    settings: tuple[str, ...],
+    trials: int | None,
+    storage: str | None,
+    address: str,
+    certify: bool,
+    attack: str | None,
+    samples: int | None,
+) -> None:
     """Run every trial of a study, follow it, and print the front."""
     if trials is not None:
         settings = (*settings, f"search.trials={trials}")
     checked, notes = checked_study(study, settings, storage, address)
     for note in notes:
         click.echo(f"note: {note}", err=True)
+    from sweeps.certify.command import strength_for
     from sweeps.launch import launch_study
 
     with sentences():
-        _conclude(launch_study(checked, address))
+        strength = strength_for(checked, certify, attack, samples)
+        sys.exit(_conclude(launch_study(checked, address), strength, address))
 
 
 @main.command()
@@ -96,12 +111,43 @@ def launch(study: str, settings: tuple[str, ...], trials: int | None, storage: s
 @storage_option
 @trials_option
 @address_option
-def resume(study: str, storage: str | None, trials: int | None, address: str) -> None:
+@certify_options
+def resume(
+    study: str,
+    storage: str | None,
+    trials: int | None,
+    address: str,
+    certify: bool,
+    attack: str | None,
+    samples: int | None,
+) -> None:
     """Go on with an interrupted sweep, or extend a finished one with --trials."""
+    from sweeps.certify.command import strength_for
     from sweeps.launch import resume_study
+    from sweeps.stored import launched_study
 
     with sentences():
-        _conclude(resume_study(folder_of(study, storage), trials, address))
+        folder = folder_of(study, storage)
+        strength = strength_for(launched_study(folder), certify, attack, samples)
+        sys.exit(_conclude(resume_study(folder, trials, address), strength, address))
+
+
+@main.command()
+@study_argument
+@strength_options
+@storage_option
+@address_option
+@format_option("text", "json")
+def certify(study: str, attack: str | None, samples: int | None, storage: str | None, address: str, kind: str) -> None:
+    """Attack the front and its runners-up again, at full strength; goes on with what was interrupted."""
+    from sweeps.certify.command import certify_and_print, strength_for
+    from sweeps.stored import launched_study
+
+    with sentences():
+        folder = folder_of(study, storage)
+        strength = strength_for(launched_study(folder), True, attack, samples)
+        assert strength is not None, "it was asked for"
+        sys.exit(certify_and_print(folder, strength, address, kind))
 
 
 @main.command()
@@ -231,8 +277,8 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-def _conclude(outcome: "Outcome") -> None:
-    """The front and where everything is; exit code 1 where a trial failed or is unfinished."""
+def _conclude(outcome: "Outcome", strength: "Strength | None", address: str) -> int:
+    """The front and where everything is, then its certificates; exit code 1 where a trial failed or is unfinished."""
     from sweeps.report import front_table
 
     sweep = outcome.sweep
@@ -251,4 +297,10 @@ def _conclude(outcome: "Outcome") -> None:
     if unfinished:
         again = f"sweep resume {sweep.study.path} --storage {sweep.study.storage}"
         click.echo(f"{len(unfinished)} trials are unfinished; `{again}` goes on.", err=True)
-    sys.exit(FAILED if outcome.failed or unfinished else 0)
+        return FAILED
+    code = FAILED if outcome.failed else 0
+    if strength is not None:
+        from sweeps.certify.command import certify_and_print
+
+        code = certify_and_print(sweep.folder, strength, address) or code
+    return code

@@ -61,6 +61,28 @@ address_option = click.option(
 )
 trials_option = click.option("--trials", type=click.IntRange(min=1), help="How many trials in all.")
 
+_certify = click.option("--certify", is_flag=True, help="In the end, attack the front again at full strength.")
+_attack = click.option(
+    "--attack",
+    metavar="NAME|YAML",
+    help="What certifies: autoattack (the default), apgd, or a mapping such as '{kind: apgd, steps: 500}'.",
+)
+_samples = click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    help="Certify on so many images of each data set (default: all that the search measured).",
+)
+
+
+def strength_options(verb: Any) -> Any:
+    """How hard to attack again."""
+    return _attack(_samples(verb))
+
+
+def certify_options(verb: Any) -> Any:
+    """Whether to attack again in the end, and how hard."""
+    return _certify(strength_options(verb))
+
 
 def format_option(*kinds: str) -> Callable[[Any], Any]:
     """``--format``, one of ``kinds``."""

@@ -94,15 +94,28 @@ class Tracker:
             if metrics:
                 self._spool("evaluate", trial=record.trial, step=record.step, metrics=metrics)
 
-    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout: float = 15.0) -> str:
-        """End the parent run and wait at most ``timeout`` seconds for the server.
+    def certify(self, record: TrialRecord, tags: dict[str, str]) -> None:
+        """What the trial's certificate says, as metrics ``certified/...`` of its run, and ``tags`` that say how."""
+        assert record.certificate is not None, "only a certificate can be told"
+        metrics = {f"certified/{name}": value for name, value in record.certificate.metrics.items()}
+        self._spool("certify", trial=record.trial, step=record.step, metrics=metrics, tags=tags)
+
+    def redraw(self, metrics: dict[str, float], step: int, files: dict[str, bytes]) -> None:
+        """New pictures of the front, and what else is new of the parent run at ``step``, a number of trials."""
+        for name, content in files.items():
+            replace_file(self.folder / "front" / name, content)
+        self._spool("redraw", metrics=metrics, step=step, files=list(files))
+
+    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"] | None, timeout: float = 15.0) -> str:
+        """End the parent run, unless ``status`` is None, and wait at most ``timeout`` seconds for the server.
 
         Returns "", or one sentence about the events that still wait, or that the server refused.
         A second call changes nothing.
         """
         if self._closing.is_set():
             return self.warning
-        self._spool("close", status=status)
+        if status is not None:
+            self._spool("close", status=status)
         self._closing.set()
         self._wake.set()  # once more: the thread may have taken the event before it could see the closing
         self._thread.join(timeout)

@@ -93,6 +93,8 @@ class Runs:
                     "sweep": self._start_sweep,
                     "trial": self._start_trial,
                     "end": self._end_trial,
+                    "certify": self._certify,
+                    "redraw": self._redraw,
                     "close": self._close,
                 }
                 actions[kind](events[0])
@@ -152,6 +154,26 @@ class Runs:
         self._note(front=now)
         for name in event["files"]:
             self.client.log_artifact(parent, str(self.front_files / name))
+
+    def _certify(self, event: Event) -> None:
+        run = self._run(event["trial"], event)
+        self._log_new(run, event)
+        for name, value in event["tags"].items():
+            self.client.set_tag(run, name, cut(value, TAG_LENGTH), synchronous=True)
+
+    def _redraw(self, event: Event) -> None:
+        parent = self._run("", event)
+        self._log_new(parent, event)
+        for name in event["files"]:
+            self.client.log_artifact(parent, str(self.front_files / name))
+
+    def _log_new(self, run: str, event: Event) -> None:
+        """The metrics that the run does not have yet with these very values."""
+        known = self.client.get_run(run).data.metrics
+        new = {_key(name): value for name, value in event["metrics"].items() if known.get(_key(name)) != value}
+        values = [Metric(name, value, event["time"], event["step"]) for name, value in new.items()]
+        if values:
+            self.client.log_batch(run, metrics=values, synchronous=True)
 
     def _close(self, event: Event) -> None:
         self.client.set_terminated(self._run("", event), event["status"], end_time=event["time"])
