@@ -107,8 +107,6 @@ def _trained(recipe: str, fingerprint: str, folder: str, process: Process) -> Tr
 @lru_cache(maxsize=1)
 def _suite(dataset: str, recipe: str, fingerprint: str, folder: str, process: Process) -> Suite:
     """In float32 whatever the trial ran in: a certificate is to be as low as it can get."""
-    plain, trained = json.loads(recipe), _trained(recipe, fingerprint, folder, process)
-    plain["evaluation"]["datasets"] = {dataset: plain["evaluation"]["datasets"][dataset]}
-    known = recipe_from(plain)
-    preprocessing = trained.loaded.preprocessing
-    return Suite(known.evaluation, trained.classifier_of, preprocessing, known.seed, torch.float32)
+    known, trained = recipe_from(json.loads(recipe)), _trained(recipe, fingerprint, folder, process)
+    evaluation, preprocessing = known.evaluation.only(dataset), trained.loaded.preprocessing
+    return Suite(evaluation, trained.classifier_of, preprocessing, known.seed, torch.float32)

@@ -1,6 +1,7 @@
 """What is to be measured: the component of a recipe that says which attacks meet which images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from annotated_types import MinLen
@@ -87,6 +88,12 @@ class Evaluation:
             yield name, source, self.prompts
         if self.suite is not None:
             yield from self.suite.sets()
+
+    def only(self, name: str) -> "Evaluation":
+        """The same attacks on one of the data sets, and nothing else."""
+        datasets = {known: source for known, source in self.datasets.items() if known == name}
+        suite = None if datasets or self.suite is None else replace(self.suite, only=(name,))
+        return replace(self, datasets=datasets, suite=suite, retrieval={}, drift=None)
 
     def metrics(self) -> tuple[str, ...]:
         """The names of everything an evaluation reports."""

@@ -57,8 +57,7 @@ class Claim:
 
     def _metrics(self, survivals: dict[str, Survival]) -> dict[str, float]:
         """Those that are named as the searched ones and mean the same."""
-        evaluation = self.parts[0].recipe["evaluation"]
-        every_set = len(self.samples) == len(evaluation["datasets"])
+        every_set = len(self.samples) == len(recipe_from(self.parts[0].recipe).evaluation.names())
         return {name: value for name, value in accuracies(survivals).items() if every_set or "/" in name}
 
 
@@ -95,8 +94,7 @@ def claim_of(study: Study, folder: Folder, record: TrialRecord, strength: Streng
 
 def _counted(record: TrialRecord) -> dict[str, int]:
     """Of a trial whose results are too old to say how many images it was measured on."""
-    datasets = recipe_from(record.recipe).evaluation.datasets
-    return {name: len(source.open().labels) for name, source in datasets.items()}
+    return {name: len(source.open().labels) for name, source, _ in recipe_from(record.recipe).evaluation.sets()}
 
 
 def _stretches(count: int) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robustcore.attacks import FGSM, L2, PGD, Clean, Linf
 from robustcore.data import Digits, Parquet
 from robustcore.evaluation import Evaluation, Suite, survivors
+from robustcore.evaluation.named_suite import NamedSuite
 from robustcore.losses import Reference, ZeroShot
 from robustcore.models import Clip, Encoder
 from robustcore.noise import Noise
@@ -176,6 +177,18 @@ def test_images_that_are_measured_in_parts_fare_as_they_do_together(digits: Path
     parts = made(Evaluation(datasets=sets(digits), attacks=ATTACKS, batch_size=3))
     found = parts.survived("more", few, CLIP.encoder, Process())
     assert {name: one.tolist() for name, one in found.items()} == {n: one[few].tolist() for n, one in together.items()}
+
+
+def test_each_data_set_can_be_measured_alone(digits: Path) -> None:
+    several = Evaluation(
+        datasets=sets(digits), suite=NamedSuite("advclip8", str(digits.parent), limit=5), attacks=ATTACKS, drift=Clean()
+    )
+    assert len(several.names()) == 10
+    for name in several.names():
+        alone = several.only(name)
+        assert alone.names() == (name,)
+        assert alone.metrics() == Evaluation(datasets={name: Digits()}, attacks=ATTACKS).metrics()
+        assert alone.suite is None or alone.suite.limit == 5
 
 
 class Alone(Process):

@@ -39,8 +39,8 @@ def launched(folder: Path, text: str = STUDY, state: str = "finished") -> tuple[
 
 
 def record_of(study: Study, **fields) -> TrialRecord:
-    fields = {"samples": {"digits": 400}, **fields}
-    return trial(0, METRICS, recipe=study.plain_recipe, recipe_hash="hash", **fields)
+    fields = {"samples": {"digits": 400}, "recipe_hash": "hash", **fields}
+    return trial(0, METRICS, recipe=study.plain_recipe, **fields)
 
 
 def refused(*arguments: object) -> str:
@@ -54,8 +54,8 @@ def refused(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("attack", "expected"),
     [
-        ("autoatack", "kind: unknown kind, expected one of "),
-        ("autoatack", "did you mean"),
+        ("apgdd", "kind: unknown kind, expected one of "),
+        ("apgdd", "got 'apgdd'; did you mean 'apgd'?"),
         ("{kind: apgd, stepz: 3}", "stepz: unknown key; did you mean 'steps'?"),
         ("{kind: apgd, steps: many}", "steps: expected a"),
         ("{kind: apgd, ball: {kind: linf, eps: 1}}", "expected no 'ball'"),
