@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweeps.options import (
-    FAILED,
+    Strengthening,
     address_option,
     certify_options,
     checked_study,
@@ -25,8 +25,6 @@ from sweeps.options import (
 
 if TYPE_CHECKING:
     from robustcore.export import Format
-    from sweeps.certify.strength import Strength
-    from sweeps.launch import Outcome
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -88,9 +86,7 @@ def launch(
     trials: int | None,
     storage: str | None,
     address: str,
-    certify: bool,
-    attack: str | None,
-    samples: int | None,
+    wanted: Strengthening | None,
 ) -> None:
     """Run every trial of a study, follow it, and print the front."""
     if trials is not None:
@@ -98,12 +94,13 @@ def launch(
     checked, notes = checked_study(study, settings, storage, address)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    from sweeps.certify.command import strength_for
+    from sweeps.certify.strength import strength_for
+    from sweeps.conclusion import conclude
     from sweeps.launch import launch_study
 
     with sentences():
-        strength = strength_for(checked, certify, attack, samples)
-        sys.exit(_conclude(launch_study(checked, address), strength, address))
+        strength = strength_for(checked, wanted) if wanted else None
+        sys.exit(conclude(launch_study(checked, address), strength, address))
 
 
 @main.command()
@@ -117,19 +114,18 @@ def resume(
     storage: str | None,
     trials: int | None,
     address: str,
-    certify: bool,
-    attack: str | None,
-    samples: int | None,
+    wanted: Strengthening | None,
 ) -> None:
     """Go on with an interrupted sweep, or extend a finished one with --trials."""
-    from sweeps.certify.command import strength_for
+    from sweeps.certify.strength import strength_for
+    from sweeps.conclusion import conclude
     from sweeps.launch import resume_study
     from sweeps.stored import launched_study
 
     with sentences():
         folder = folder_of(study, storage)
-        strength = strength_for(launched_study(folder), certify, attack, samples)
-        sys.exit(_conclude(resume_study(folder, trials, address), strength, address))
+        strength = strength_for(launched_study(folder), wanted) if wanted else None
+        sys.exit(conclude(resume_study(folder, trials, address), strength, address))
 
 
 @main.command()
@@ -138,16 +134,15 @@ def resume(
 @storage_option
 @address_option
 @format_option("text", "json")
-def certify(study: str, attack: str | None, samples: int | None, storage: str | None, address: str, kind: str) -> None:
+def certify(study: str, wanted: Strengthening, storage: str | None, address: str, kind: str) -> None:
     """Attack the front and its runners-up again, at full strength; goes on with what was interrupted."""
-    from sweeps.certify.command import certify_and_print, strength_for
+    from sweeps.certify.command import certify_and_print
+    from sweeps.certify.strength import strength_for
     from sweeps.stored import launched_study
 
     with sentences():
         folder = folder_of(study, storage)
-        strength = strength_for(launched_study(folder), True, attack, samples)
-        assert strength is not None, "it was asked for"
-        sys.exit(certify_and_print(folder, strength, address, kind))
+        sys.exit(certify_and_print(folder, strength_for(launched_study(folder), wanted), address, kind))
 
 
 @main.command()
@@ -275,32 +270,3 @@ def schema() -> None:
     from sweeps.study import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
-
-
-def _conclude(outcome: "Outcome", strength: "Strength | None", address: str) -> int:
-    """The front and where everything is, then its certificates; exit code 1 where a trial failed or is unfinished."""
-    from sweeps.report import front_table
-
-    sweep = outcome.sweep
-    records, study = list(sweep.results.records.values()), sweep.study
-    print_table(front_table(records, sweep.front(), study.objectives, study.feasible))
-    folder = sweep.folder.uri
-    click.echo(f"picture  {folder}/front.png and front.html")
-    click.echo(f"results  {folder}/results.parquet")
-    if outcome.mlflow.startswith("sqlite"):
-        click.echo(f"MLflow   mlflow ui --backend-store-uri {outcome.mlflow}")
-    else:
-        click.echo(f"MLflow   {outcome.mlflow}")
-    if outcome.warning:
-        click.echo(f"warning: {outcome.warning}", err=True)
-    unfinished = sweep.unfinished()
-    if unfinished:
-        again = f"sweep resume {sweep.study.path} --storage {sweep.study.storage}"
-        click.echo(f"{len(unfinished)} trials are unfinished; `{again}` goes on.", err=True)
-        return FAILED
-    code = FAILED if outcome.failed else 0
-    if strength is not None:
-        from sweeps.certify.command import certify_and_print
-
-        code = certify_and_print(sweep.folder, strength, address) or code
-    return code

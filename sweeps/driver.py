@@ -16,7 +16,7 @@ from robustcore.storage import Folder
 from sweeps.pareto import front, front_hypervolume
 from sweeps.progress import Display
 from sweeps.repeats import due_repeats
-from sweeps.report import front_json, page, picture
+from sweeps.report import front_files
 from sweeps.results import Evaluation, Results, TrialRecord
 from sweeps.search import Search
 from sweeps.stored import embeddings_cache
@@ -229,11 +229,7 @@ class Sweep:
         files: dict[str, bytes] = {}
         if at_once or time.monotonic() - self._drawn > _DRAW_EVERY:
             self._drawn = time.monotonic()
-            files = {
-                "front.png": picture(records, members, objectives, self.study.name, self.study.feasible),
-                "front.html": page(records, members, objectives, self.study.name, self.study.feasible).encode(),
-                "front.json": front_json(members).encode(),
-            }
+            files = front_files(records, members, objectives, self.study.name, self.study.feasible)
             for name, content in files.items():
                 self.folder.write(name, content)
         self._tracker.update_front(members, volume, finished, files)

@@ -4,7 +4,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -74,14 +75,33 @@ _samples = click.option(
 )
 
 
-def strength_options(verb: Any) -> Any:
-    """How hard to attack again."""
-    return _attack(_samples(verb))
+class Strengthening(NamedTuple):
+    """How hard to attack again, in the user's words; None is the default."""
+
+    attack: str | None
+    samples: int | None
 
 
-def certify_options(verb: Any) -> Any:
-    """Whether to attack again in the end, and how hard."""
-    return _certify(strength_options(verb))
+def strength_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Hands the verb a ``wanted``."""
+
+    @wraps(verb)
+    def asked(*, attack: str | None, samples: int | None, **given: Any) -> None:
+        verb(wanted=Strengthening(attack, samples), **given)
+
+    return _attack(_samples(asked))
+
+
+def certify_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Hands the verb a ``wanted``; None without --certify."""
+
+    @wraps(verb)
+    def asked(*, certify: bool, wanted: Strengthening, **given: Any) -> None:
+        if not certify and any(word is not None for word in wanted):
+            raise click.UsageError("--attack and --samples say how to certify; expected --certify too")
+        verb(wanted=wanted if certify else None, **given)
+
+    return _certify(strength_options(asked))
 
 
 def format_option(*kinds: str) -> Callable[[Any], Any]:

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 from rich.console import Console
 
 from robustcore.storage import Folder
-from sweeps.certified import certified_front, fallen, judged
+from sweeps.certified import certified_front, fallen, flags_of
 from sweeps.certify.claims import Claim, claim_of, images
 from sweeps.certify.display import CertifyDisplay
 from sweeps.certify.strength import Strength
 from sweeps.certify.tasks import measured
 from sweeps.lock import locked
 from sweeps.pareto import contenders, front, front_hypervolume
-from sweeps.report import front_json, page, picture, wording
+from sweeps.report import front_files, wording
 from sweeps.results import Certificate, Results, TrialRecord
+from sweeps.seeds import averaged
 from sweeps.session import ray_session
 from sweeps.stored import RequestError, launched_study, stored_results
 from sweeps.study import Study
@@ -45,21 +46,19 @@ class Certification:
 
     @property
     def certified(self) -> list[TrialRecord]:
-        """The trials that were asked for and have a certificate now."""
-        return [record for trial in self.asked if (record := self.results.records[trial]).certificate]
+        """The trials that were asked for and have a certificate now, each for all its seeds."""
+        found = {record.trial: record for record in averaged(self.records)}
+        return [found[trial] for trial in self.asked if found[trial].certificate is not None]
 
     def fallen(self) -> dict[str, str]:
         """Who is on the front no more, and why."""
         return fallen(self.records, self.study.objectives, self.study.feasible)
 
-    def moved(self, trial: str) -> str:
-        """Whether it was on the searched front, and is on the certified one."""
-        objectives, feasible = self.study.objectives, self.study.feasible
-        before, now = (
-            trial in {record.trial for record in front_of(self.records, objectives, feasible)}
-            for front_of in (front, certified_front)
-        )
-        return ("stays" if now else "fell off") if before else "joins" if now else ""
+    def joining(self) -> list[str]:
+        """Who is on the certified front, and was not on the searched one."""
+        asked = (self.records, self.study.objectives, self.study.feasible)
+        before = {record.trial for record in front(*asked)}
+        return [record.trial for record in certified_front(*asked) if record.trial not in before]
 
 
 def certify_study(folder: Folder, strength: Strength, address: str, console: Console) -> Certification:
@@ -123,24 +122,20 @@ def _settle(done: Certification, claim: Claim, display: CertifyDisplay) -> None:
     record, certificate = done.results.records[claim.trial], claim.certificate()
     assert certificate is not None, "a claim is settled when no part is missing"
     record.certificate = certificate
-    record.certificate = replace(certificate, flags=certificate.flags | _drop(done.study, record))
+    record.certificate = replace(certificate, flags=_flags(done, record, certificate))
     done.results.save()
     found = ", ".join(f"{name} {wording.metric(name, value)}" for name, value in _objectives(done, certificate).items())
     display.ended(claim.trial, f"certified: {found}")
 
 
+def _flags(done: Certification, record: TrialRecord, certificate: Certificate) -> dict[str, str]:
+    """The certificate's own, and what it says of the searched numbers."""
+    new = flags_of(record, done.study.objectives)
+    return certificate.flags | {name: sentence for name, sentence in new.items() if name not in record.flags}
+
+
 def _objectives(done: Certification, certificate: Certificate) -> dict[str, float]:
     return {name: certificate.metrics[name] for name in done.study.objectives if name in certificate.metrics}
-
-
-def _drop(study: Study, record: TrialRecord) -> dict[str, str]:
-    """A flag where the searched number says too much."""
-    judgement = judged(record, study.objectives)
-    if judgement is None or not judgement.flagged or record.certificate is None:
-        return {}
-    name, points = judgement.objective, 100 * judgement.drop
-    numbers = f"{record.certificate.metrics[name]:.1%} under the stronger attack, {record.metrics[name]:.1%} searched"
-    return {"certified_drop": f"{name} falls by {points:.1f} points: {numbers}"}
 
 
 def _publish(done: Certification) -> None:
@@ -148,11 +143,7 @@ def _publish(done: Certification) -> None:
     study, records = done.study, done.records
     done.results.save()
     members = front(records, study.objectives, study.feasible)
-    files = {
-        "front.png": picture(records, members, study.objectives, study.name),
-        "front.html": page(records, members, study.objectives, study.name).encode(),
-        "front.json": front_json(members).encode(),
-    }
+    files = front_files(records, members, study.objectives, study.name, study.feasible)
     for name, content in files.items():
         done.folder.write(name, content)
     tracker, gone = tracker_of(study), done.fallen()

@@ -1,41 +1,48 @@
-"""What `sweep certify` and `--certify` do, and what they print. Before anything starts, the request is checked."""
+"""What `sweep certify` and `--certify` print: searched and certified side by side, who fell, and why."""
+
+import json
+from collections.abc import Iterator
 
 import click
 from rich.console import Console
 
 from robustcore.storage import Folder
-from sweeps.certify import certify_study
-from sweeps.certify.strength import Strength, read_strength, strong_attacks
-from sweeps.certify.table import certified_json, certified_table, problems, remarks
+from sweeps.certify import Certification, certify_study
+from sweeps.certify.strength import Strength
 from sweeps.options import FAILED, print_table
-from sweeps.study import Study
-
-
-def strength_for(study: Study, certify: bool, attack: str | None, samples: int | None) -> Strength | None:
-    """How hard to attack again, once it is known that this can be done; None where it is not asked for."""
-    if not certify:
-        if attack is not None or samples is not None:
-            raise click.UsageError("--attack and --samples say how to certify; expected --certify too")
-        return None
-    strength = read_strength(attack, samples)
-    strong_attacks(study, study.recipe.as_json(), strength)
-    return strength
+from sweeps.report import front_json, front_table
 
 
 def certify_and_print(folder: Folder, strength: Strength, address: str, kind: str = "text") -> int:
-    """Certify the front and print what came of it; the exit code."""
+    """Certify the front and say what came of it; the exit code."""
     try:
         done = certify_study(folder, strength, address, Console(stderr=kind == "json"))
     except KeyboardInterrupt:
         click.echo("interrupted; the same command goes on where this one was", err=True)
         return FAILED
     if kind == "json":
-        click.echo(certified_json(done))
+        click.echo(_as_json(done))
     else:
-        print_table(certified_table(done))
-        for remark in remarks(done):
+        print_table(front_table(done.records, done.certified, done.study.objectives, done.study.feasible))
+        for remark in _remarks(done):
             click.echo(remark)
         click.echo(f"picture  {folder.uri}/front.png and front.html")
-    for problem in problems(done):
-        click.echo(problem, err=True)
+    for trial, why in done.failures.items():
+        click.echo(f"trial {trial} could not be certified: {why}", err=True)
+    if done.warning:
+        click.echo(f"warning: {done.warning}", err=True)
     return FAILED if done.failures else 0
+
+
+def _remarks(done: Certification) -> Iterator[str]:
+    if done.certified and (certificate := done.certified[0].certificate):
+        images = ", ".join(f"{count} images of {name}" for name, count in certificate.samples.items())
+        yield f"certified on {images}"
+    yield from (f"trial {trial} joins the front: those that beat it have fallen" for trial in done.joining())
+
+
+def _as_json(done: Certification) -> str:
+    """As `sweep front` has them, and why each fell off the front, or ""."""
+    fallen = done.fallen()
+    rows = json.loads(front_json(done.certified))
+    return json.dumps([row | {"fallen": fallen.get(row["trial"], "")} for row in rows], indent=2)

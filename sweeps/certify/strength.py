@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from robustcore.evaluation import TAKEN, Evaluation
+from sweeps.options import Strengthening
 from sweeps.source.marked import UnreadableError, read_yaml
 from sweeps.stored import RequestError
 from sweeps.study import Study
@@ -44,6 +45,13 @@ def read_strength(attack: str | None, samples: int | None) -> Strength:
         )
     steps = _STEPS.get(str(spec.get("kind")))
     return Strength(spec if steps is None else {"steps": steps, **spec}, samples)
+
+
+def strength_for(study: Study, wanted: Strengthening) -> Strength:
+    """What was asked for, once it is known that the study can be attacked so. Raises RequestError."""
+    strength = read_strength(wanted.attack, wanted.samples)
+    strong_attacks(study, study.recipe.as_json(), strength)
+    return strength
 
 
 def strong_attacks(study: Study, recipe: Mapping[str, Any], strength: Strength) -> dict[str, Any]:

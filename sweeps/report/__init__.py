@@ -171,6 +171,17 @@ def _public(record: TrialRecord) -> dict[str, Any]:
     return public
 
 
+def front_files(
+    records: Records, front: Records, objectives: Objectives, title: str, feasible: Feasible = always
+) -> dict[str, bytes]:
+    """What a study's folder keeps of its front, by name."""
+    return {
+        "front.png": picture(records, front, objectives, title, feasible),
+        "front.html": page(records, front, objectives, title, feasible).encode(),
+        "front.json": front_json(front).encode(),
+    }
+
+
 # matplotlib and plotly take a second each to import, and most calls of this module want a table alone.
 
 
