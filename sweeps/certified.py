@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweeps import wording
 from sweeps.pareto import Feasible, Objectives, always, front
-from sweeps.report import wording
 from sweeps.results.records import Evaluation, TrialRecord
 from sweeps.seeds import seeds_of
 

@@ -16,8 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweeps import wording
 from sweeps.pareto import Feasible, Objectives, always, front, front_hypervolume
-from sweeps.report import wording
 from sweeps.results.records import State, TrialRecord
 
 ENDED: tuple[State, ...] = ("finished", "stopped", "failed")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from rich.console import Console
 
 from robustcore.storage import Folder
+from sweeps import wording
 from sweeps.certified import certified_front, fallen, flags_of
 from sweeps.certify.claims import Claim, claim_of, images
 from sweeps.certify.display import CertifyDisplay
@@ -19,7 +20,7 @@ from sweeps.certify.strength import Strength
 from sweeps.certify.tasks import measured
 from sweeps.lock import locked
 from sweeps.pareto import contenders, front, front_hypervolume
-from sweeps.report import front_files, wording
+from sweeps.report import front_files
 from sweeps.results import Certificate, Results, TrialRecord
 from sweeps.seeds import averaged
 from sweeps.session import ray_session

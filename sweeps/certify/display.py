@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from sweeps.report import wording
+from sweeps import wording
 
 SILENCE = 10.0  # seconds between two lines, unless a trial has ended
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from robustcore.evaluation import Outcome
 from robustcore.evaluation.tables import MEAN, Line, lines
-from sweeps.report import wording
+from sweeps import wording
 
 Outcomes = Mapping[str, Outcome]  # by model
 

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from robustcore.errors import InputError
 from robustcore.intervals import Interval
+from sweeps import wording
 from sweeps.certified import fallen, flags_of
 from sweeps.pareto import Feasible, Objectives, always
-from sweeps.report import wording
 from sweeps.report.columns import (
     Cell,
     certified_intervals,

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from robustcore.intervals import Interval, metric_interval
+from sweeps import wording
 from sweeps.certified import flags_of, heading
 from sweeps.pareto import Objectives
-from sweeps.report import wording
 from sweeps.results.records import TrialRecord
 from sweeps.seeds import interval, seeds_of
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from robustcore.intervals import Interval
+from sweeps import wording
 from sweeps.certified import as_certified, certified_front, fallen, judged
 from sweeps.pareto import Feasible, Objectives, always, front, hypervolume, reference_point, signed
-from sweeps.report import wording
 from sweeps.results.records import TrialRecord, Value
 from sweeps.seeds import interval
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from sweeps import wording
 from sweeps.pareto import Objectives
-from sweeps.report import wording
 from sweeps.report.columns import Cell, knob_columns, mark_columns, metric_columns, notes
 from sweeps.report.depiction import (
     ALARM,

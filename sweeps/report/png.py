@@ -18,8 +18,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox, BboxBase
 from matplotlib.typing import ColorType
 
+from sweeps import wording
 from sweeps.pareto import Objectives, Points
-from sweeps.report import wording
 from sweeps.report.depiction import FAINT, INK, PLAIN, REGION, Scene, colour_knob, number, remark, smallest_of_decades
 from sweeps.report.marks import error_bars, legend, moves, places
 from sweeps.results.records import TrialRecord, Value

@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 import torch
+from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
 
 from robustcore.attacks import APGD, Linf
@@ -15,6 +17,7 @@ from robustcore.process import Process
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from robustcore.trained import load_trained
+from sweeps.cli import main
 from sweeps.results import Results
 from tests.sweeps.commands import STUDY, start, status, sweep, write_study
 from tests.sweeps.sockets import family
@@ -44,14 +47,12 @@ class Story:
         for file in (self.folder / "trials" / "0002" / "checkpoints").iterdir():
             file.unlink()
         self.left = self.killed(folder / "log")
-        self.again = self.certify("--attack", SECOND, "--format", "json", code=1)
+        arguments = ["--storage", self.storage, "--attack", SECOND, "--format", "json"]
+        self.again = sweep("certify", self.study, *arguments, code=1)
         self.printed = {trial["trial"]: trial for trial in json.loads(self.again.stdout)}
 
     def records(self):
         return Results.read(str(self.folder / "results.parquet")).records
-
-    def certify(self, *arguments, code=0):
-        return sweep("certify", self.study, "--storage", self.storage, *arguments, code=code)
 
     def files(self) -> dict[str, bytes]:
         """What the tasks wrote, by place."""
@@ -129,7 +130,7 @@ def test_the_searched_numbers_stay_beside_the_certified_ones(story: Story) -> No
     for trial in status(story.study, story.storage):
         assert trial["metrics"] == story.at_first[trial["trial"]].metrics
         if trial["trial"] in story.printed:
-            assert trial["certificate"] == story.printed[trial["trial"]]["certificate"]
+            assert trial["certificate"].items() <= story.printed[trial["trial"]]["certificate"].items()
 
 
 def test_a_trial_whose_weights_are_lost_is_a_sentence_and_the_others_go_on(story: Story) -> None:
@@ -164,8 +165,10 @@ def test_mlflow_has_the_certified_numbers_on_the_runs_of_the_sweep(story: Story)
 
 def test_an_attack_that_was_run_before_costs_nothing_even_where_the_weights_are_gone(story: Story) -> None:
     """Last of all: it puts the first certificates back."""
-    again = story.certify("--attack", FIRST, "--samples", 30)
+    arguments = ["certify", story.study, "--storage", story.storage, "--attack", FIRST, "--samples", 30]
+    again = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert again.exit_code == 0
+    assert not ray.is_initialized()
     assert {trial: record.certificate for trial, record in story.records().items()} == {
         trial: record.certificate for trial, record in story.at_first.items()
     }
-    assert "could not be certified" not in again.stderr

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from robustcore.intervals import wilson
+from sweeps import wording
 from sweeps.pareto import Objectives, front
-from sweeps.report import front_csv, front_json, front_table, page, picture, status_table, wording, write_front
+from sweeps.report import front_csv, front_json, front_table, page, picture, status_table, write_front
 from sweeps.report.depiction import smallest_of_decades
 from sweeps.results.records import TrialRecord, Value
 from tests.sweeps.trials import certify, counted, repeat, study, trial
