@@ -29,8 +29,12 @@ class Noise:
             key = _mix(key * _GOLDEN + part + 1)
         return Noise(key)
 
-    def uniform(self, shape: tuple[int, ...], draw: int = 0) -> Tensor:
-        """(B, *shape) float32, uniform in [0, 1)."""
+    def branch(self, number: int | Tensor) -> "Noise":
+        """Other numbers for another use of the same images; ``number``, one or (B,), tells uses apart."""
+        return Noise(_mix(self.keys * _GOLDEN + number + 1))
+
+    def uniform(self, shape: tuple[int, ...], draw: int | Tensor = 0) -> Tensor:
+        """(B, *shape) float32, uniform in [0, 1). ``draw`` may differ from image to image: (B, 1) int64."""
         count = math.prod(shape)
         counter = torch.arange(1, count + 1, device=self.keys.device) + draw * (1 << 40)
         bits = _mix(self.keys[:, None] + counter * _GOLDEN)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
-from robustcore.attacks import Attack
+from robustcore.attacks import Climber
 from robustcore.data import Data, FewShot, ImageSet
 from robustcore.errors import InputError
 from robustcore.evaluation import WATCH, Evaluation
@@ -40,7 +40,7 @@ class Recipe:
     model: Model
     data: TrainingData
     loss: Loss
-    attack: Attack
+    attack: Climber
     optim: Optim
     evaluation: Evaluation
     text: TextStage | None = None

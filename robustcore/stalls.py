@@ -14,8 +14,8 @@ class ZeroGradients:
     """
 
     def __init__(self) -> None:
-        self._zeros: Tensor | None = None
-        self._pixels = 0
+        self._found: Tensor | None = None  # pixels without a gradient, and images where most pixels have none
+        self._pixels = self._images = 0
 
     def watch(self, loss_at: LossAt) -> LossAt:
         """The same loss; whoever takes its gradient is counted."""
@@ -28,14 +28,20 @@ class ZeroGradients:
         return watched
 
     def _count(self, gradient: Tensor) -> None:
-        zeros = (gradient == 0).sum()
-        self._zeros = zeros if self._zeros is None else self._zeros + zeros
+        zeros = (gradient == 0).flatten(1).sum(dim=1)
+        found = torch.stack([zeros.sum(), (2 * zeros > gradient[0].numel()).sum()])
+        self._found = found if self._found is None else self._found + found
         self._pixels += gradient.numel()
+        self._images += len(gradient)
+
+    def counts(self) -> dict[str, float]:
+        """``zeros`` of ``pixels``, and the gradients ``stalled``, most of whose pixels are zeros, of all ``taken``."""
+        zeros, stalled = (0, 0) if self._found is None else self._found.tolist()
+        return {"zeros": zeros, "pixels": self._pixels, "stalled": stalled, "taken": self._images}
 
     def take(self, process: Process) -> float:
         """The share in [0, 1] over all processes since it was last taken; 0 where no gradient was taken."""
-        zeros = torch.zeros(()) if self._zeros is None else self._zeros
-        counts = torch.stack([zeros.double(), torch.tensor(float(self._pixels), device=zeros.device)])
-        found, seen = process.total(counts).tolist()
-        self._zeros, self._pixels = None, 0
+        counts = self.counts()
+        found, seen = process.total(torch.tensor([counts["zeros"], counts["pixels"]])).tolist()
+        self._found, self._pixels, self._images = None, 0, 0
         return found / seen if seen else 0.0

@@ -1,8 +1,10 @@
 """Auto-PGD (Croce & Hein 2020, arXiv 2003.01690): steps that find their own length, image by image.
 
-Everything that differs between images is a tensor: the loop asks the device for no number, so it never waits for it.
+Everything that differs between images is a row of a tensor, also the number of the step: the loop asks the device for
+no number, and images may join and leave in the middle (``Ascent`` is what AutoAttack runs, too).
 """
 
+from dataclasses import dataclass as rows
 from typing import Literal
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from robustcore.attacks.balls import Ball
 from robustcore.attacks.climb import Best, slope
+from robustcore.attacks.rows import Look, Rows
 from robustcore.noise import Noise
 from robustcore.types import STRICT, Climb, Flag, Images, LossAt, PerImage, PositiveCount
 
@@ -41,29 +44,58 @@ class APGD:
 
     def __call__(self, loss_at: LossAt, images: Images, noise: Noise) -> Images:
         """Perturbed images in ball and box: per image, the iterate of the highest loss, start and end included."""
-        start = self.ball.sample(images, noise) if self.random_start else images
-        loss, gradient = slope(loss_at, start)
-        best, pace = Best(images), Pace(2 * self.ball.eps, loss)
-        gradient_at_best = torch.where(best.keep(start, loss), gradient, 0)
-        previous, perturbed = start, self._climbed(start, gradient, pace.stride, images)
-        gaps = checkpoints(self.steps)
-        for step in range(1, self.steps):
-            loss, gradient = slope(loss_at, perturbed)
-            gradient_at_best = torch.where(best.keep(perturbed, loss), gradient, gradient_at_best)
-            pace.saw(loss)
-            if step in gaps:
-                stuck = pace.halve(best.loss, gaps[step])
-                perturbed = torch.where(stuck, best.images, perturbed)
-                gradient = torch.where(stuck, gradient_at_best, gradient)
-            plain = self._climbed(perturbed, gradient, pace.stride, images)
-            moved = perturbed + (1 - _INERTIA) * (plain - perturbed) + _INERTIA * (perturbed - previous)
-            previous, perturbed = perturbed, self.ball.project(moved, images)
+        ascent = Ascent.start(
+            self.ball, self.steps, images, self.ball.sample(images, noise) if self.random_start else images
+        )
+        for _ in range(self.steps):
+            ascent.saw(Look(*slope(loss_at, ascent.points)))
         with torch.no_grad():
-            best.keep(perturbed, loss_at(perturbed))
-        return best.images
+            ascent.best.keep(ascent.points, loss_at(ascent.points))
+        return ascent.best.images
 
-    def _climbed(self, perturbed: Images, gradient: Tensor, stride: Tensor, images: Images) -> Images:
-        return self.ball.project(perturbed + stride * self.ball.steepest(gradient), images)
+
+@rows
+class Ascent(Rows):
+    """Where each image is, how far it steps, and the best point it has seen; see ``Search``."""
+
+    ball: Ball
+    gaps: Tensor  # (B, steps + 1) int64: where a step has a checkpoint, the steps since the one before, else 0
+    images: Images
+    points: Images
+    previous: Images
+    best: Best
+    gradient_at_best: Tensor
+    pace: "Pace"
+    step: Tensor
+
+    @staticmethod
+    def start(ball: Ball, steps: int, images: Images, start: Images) -> "Ascent":
+        """Rows that go on from ``start``, for ``steps`` steps."""
+        images, start = images.detach(), start.detach()
+        best, step = Best(images), torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        gaps = torch.zeros(len(images), steps + 1, dtype=torch.int64, device=images.device)
+        for number, gap in checkpoints(steps).items():
+            gaps[:, number] = gap
+        pace = Pace.start(2 * ball.eps, -best.loss)
+        return Ascent(ball, gaps, images, start, start, best, torch.zeros_like(images), pace, step)
+
+    def saw(self, look: Look) -> None:
+        """One step up; at a checkpoint, images that are stuck go on from their best point at half the stride."""
+        assert look.gradient is not None, "it climbs along the gradient"
+        gradient, first = look.gradient, self.step == 0
+        self.gradient_at_best = torch.where(self.best.keep(self.points, look.loss), gradient, self.gradient_at_best)
+        self.pace.saw(look.loss, first)
+        gap = self.gaps.gather(1, self.step[:, None].clamp_max(self.gaps.shape[1] - 1)).squeeze(1)
+        stuck = _wide(self.pace.halve(self.best.loss, gap))
+        points = torch.where(stuck, self.best.images, self.points)
+        gradient = torch.where(stuck, self.gradient_at_best, gradient)
+        plain = self._projected(points + self.pace.stride * self.ball.steepest(gradient))
+        moved = points + (1 - _INERTIA) * (plain - points) + _INERTIA * (points - self.previous)
+        self.previous, self.points = points, torch.where(_wide(first), plain, self._projected(moved))
+        self.step = self.step + 1
+
+    def _projected(self, points: Images) -> Images:
+        return self.ball.project(points, self.images)
 
 
 def checkpoints(steps: int) -> dict[int, int]:
@@ -82,29 +114,43 @@ def checkpoints(steps: int) -> dict[int, int]:
     return gaps
 
 
-class Pace:
+@rows
+class Pace(Rows):
     """How far each image steps, and whether that still gets it higher."""
 
-    def __init__(self, stride: float, loss: PerImage) -> None:
-        self.stride = torch.full((len(loss), 1, 1, 1), stride, device=loss.device)
-        self._rises = torch.zeros_like(loss)
-        self._halved = torch.zeros_like(loss, dtype=torch.bool)
-        self._best = self._last = loss
+    stride: Tensor  # (B, 1, 1, 1)
+    rises: PerImage
+    halved: Tensor
+    best: PerImage
+    last: PerImage
 
-    def saw(self, loss: PerImage) -> None:
-        """The loss after one more step."""
-        self._rises += loss > self._last
-        self._last = loss
+    @staticmethod
+    def start(stride: float, loss: PerImage) -> "Pace":
+        """``loss`` is the one at the start; infinite where it is still to be seen."""
+        strides = torch.full((len(loss), 1, 1, 1), stride, device=loss.device)
+        return Pace(strides, torch.zeros_like(loss), torch.zeros_like(loss, dtype=torch.bool), loss, loss)
 
-    def halve(self, best: PerImage, gap: int) -> Tensor:
-        """A checkpoint after ``gap`` steps: which images are stuck, bool (B, 1, 1, 1), and step half as far from now.
+    def saw(self, loss: PerImage, first: Tensor) -> None:
+        """The loss after one more step, or, where it is the ``first``, (B,) bool, at the start."""
+        self.rises = self.rises + (loss > self.last)
+        self.best = torch.where(first, loss, self.best)
+        self.last = loss
 
-        Stuck: too few of the steps rose, or neither the stride nor the best loss is another than at the last one.
+    def halve(self, best: PerImage, gap: Tensor) -> Tensor:
+        """Where ``gap`` (B,) is not 0, a checkpoint after so many steps: which images are stuck, bool (B,).
+
+        They step half as far from now. Stuck: too few of the steps rose, or neither the stride nor the best loss is
+        another than at the last one.
         """
-        stuck = (self._rises < _RISING * gap) | (~self._halved & (best <= self._best))
-        self._rises = torch.zeros_like(self._rises)
-        self._halved, self._best = stuck, best
-        self._last = torch.where(stuck, best, self._last)
-        stuck = stuck.reshape(-1, 1, 1, 1)
-        self.stride = torch.where(stuck, self.stride / 2, self.stride)
+        checked = gap > 0
+        stuck = checked & ((self.rises < _RISING * gap) | (~self.halved & (best <= self.best)))
+        self.rises = torch.where(checked, 0, self.rises)
+        self.halved = torch.where(checked, stuck, self.halved)
+        self.best = torch.where(checked, best, self.best)
+        self.last = torch.where(stuck, best, self.last)
+        self.stride = torch.where(_wide(stuck), self.stride / 2, self.stride)
         return stuck
+
+
+def _wide(per_image: Tensor) -> Tensor:
+    return per_image.reshape(-1, 1, 1, 1)

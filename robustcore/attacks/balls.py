@@ -37,6 +37,10 @@ class Linf:
         """The direction of norm 1 that climbs fastest: the gradient's sign."""
         return gradient.sign()
 
+    def norm(self, offset: Tensor) -> Tensor:
+        """How far each offset goes, (B, 1, 1, 1)."""
+        return offset.abs().amax(dim=(1, 2, 3), keepdim=True)
+
     def shorten(self, offset: Tensor) -> Tensor:
         """The nearest offset in the ball around zero; the box is left out of it."""
         return offset.clamp(-self.eps, self.eps)
@@ -64,11 +68,15 @@ class L2:
         """The direction of norm 1 that climbs fastest: the gradient, normalised, however small it is."""
         largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
         gradient = gradient / largest.clamp_min(_SMALLEST)  # or its squares underflow
-        return gradient / _norm(gradient).clamp_min(_TINY)
+        return gradient / self.norm(gradient).clamp_min(_TINY)
+
+    def norm(self, offset: Tensor) -> Tensor:
+        """How far each offset goes, (B, 1, 1, 1)."""
+        return offset.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
 
     def shorten(self, offset: Tensor) -> Tensor:
         """The nearest offset in the ball around zero; the box is left out of it."""
-        return offset * (self.eps / _norm(offset).clamp_min(_TINY)).clamp_max(1)
+        return offset * (self.eps / self.norm(offset).clamp_min(_TINY)).clamp_max(1)
 
     def project(self, perturbed: Images, images: Images) -> Images:
         """Scaled back into the ball, then clamped to the box, which only brings it nearer to ``images``."""
@@ -76,7 +84,3 @@ class L2:
 
 
 Ball = Annotated[Linf | L2, Field(discriminator="kind")]
-
-
-def _norm(offset: Tensor) -> Tensor:
-    return offset.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()

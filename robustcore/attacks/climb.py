@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from robustcore.attacks.rows import Rows
 from robustcore.types import Images, LossAt, PerImage
 
 
@@ -15,7 +16,7 @@ def slope(loss_at: LossAt, perturbed: Images) -> tuple[PerImage, Tensor]:
     return loss.detach(), gradient
 
 
-class Best:
+class Best(Rows):
     """The pixels of the highest loss so far, image by image."""
 
     def __init__(self, images: Images) -> None:

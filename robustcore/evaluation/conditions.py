@@ -45,6 +45,8 @@ class Conditions:
 
     def batch(self, pixels: Pixels | NativePixels, indices: np.ndarray) -> Batch:
         """The images at ``indices``, which must be of one size."""
-        device = self.process.device
-        noise = Noise.of(self.seed, _STREAM, torch.from_numpy(indices).to(device))
-        return Batch(indices, as_pixels(pixels.at(indices), device), noise)
+        return Batch(indices, as_pixels(pixels.at(indices), self.process.device), self.noise(indices))
+
+    def noise(self, indices: np.ndarray) -> Noise:
+        """That of the images at ``indices``."""
+        return Noise.of(self.seed, _STREAM, torch.from_numpy(indices).to(self.process.device))

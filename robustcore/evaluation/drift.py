@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustcore.attacks import Attack
+from robustcore.attacks import Climber
 from robustcore.data import NativePixels, Pixels
 from robustcore.evaluation.conditions import Conditions
 from robustcore.losses import CLIMBS, Reference, squared_distance
@@ -19,7 +19,7 @@ from robustcore.precision import autocast, without_weight_gradients
 from robustcore.types import Images, PerImage
 
 
-def drift_names(attack: Attack, datasets: Sequence[str]) -> tuple[str, ...]:
+def drift_names(attack: Climber, datasets: Sequence[str]) -> tuple[str, ...]:
     """``drift/<data set>`` and the mean ``drift``; ``drift/attacked`` likewise, unless the attack is the empty one."""
     prefixes = ("drift",) if attack.kind == "clean" else ("drift", "drift/attacked")
     return tuple(name for prefix in prefixes for name in (prefix, *(f"{prefix}/{each}" for each in datasets)))
@@ -34,7 +34,7 @@ def drift_means(found: Mapping[str, float]) -> dict[str, float]:
 
 
 def drift(
-    encoder: Encoder, attack: Attack, pixels: Pixels | NativePixels, anchors: np.ndarray, conditions: Conditions
+    encoder: Encoder, attack: Climber, pixels: Pixels | NativePixels, anchors: np.ndarray, conditions: Conditions
 ) -> tuple[float, float]:
     """Means over the images of ``||phi(x) - phi0(x)||^2`` and ``max over z of ||phi(z) - phi0(x)||^2``.
 

@@ -8,7 +8,7 @@ from annotated_types import MinLen
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from robustcore.attacks import Attack
+from robustcore.attacks import Attack, Climber
 from robustcore.data import Captions, Data
 from robustcore.errors import InputError
 from robustcore.evaluation.drift import drift_names
@@ -44,7 +44,7 @@ class Evaluation:
     batch_size: PositiveCount = 256
     resolution: Literal["model", "native"] = "model"
     retrieval: dict[str, Captions] = Field(default_factory=dict)
-    drift: Attack | None = None
+    drift: Climber | None = None
 
     @model_validator(mode="after")
     def _measures(self) -> "Evaluation":
@@ -67,7 +67,7 @@ class Evaluation:
         if self.drift is not None:
             yield from self._misfits_of_drift(self.drift, has_sets)
 
-    def _misfits_of_drift(self, attack: Attack, has_sets: bool) -> Iterator[tuple[str, str]]:
+    def _misfits_of_drift(self, attack: Climber, has_sets: bool) -> Iterator[tuple[str, str]]:
         if not has_sets:
             yield "drift is measured on the images of data sets; expected at least one", "drift"
         if attack.climb not in (None, "embedding"):
@@ -112,7 +112,7 @@ class Evaluation:
 
 
 def metric_names(
-    sets: Sequence[str], attacks: Mapping[str, Attack], retrieval: Iterable[str], drift: Attack | None
+    sets: Sequence[str], attacks: Mapping[str, Attack], retrieval: Iterable[str], drift: Climber | None
 ) -> tuple[str, ...]:
     """Of an evaluation of these data sets and captioned sets; ``loss`` is the training's."""
     names = ("clean", *attacks, "worst") if sets else ()

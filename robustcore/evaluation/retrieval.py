@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robustcore.attacks import Attack, Clean
+from robustcore.attacks import Attack, AutoAttack, Clean, Climber
 from robustcore.data import CaptionSet, NativePixels, Pixels
 from robustcore.evaluation.conditions import Batch, Conditions
 from robustcore.losses import ZeroShot
@@ -22,7 +22,6 @@ from robustcore.types import Images, Logits, PerImage
 CUTOFFS = (1, 5, 10)
 DIRECTIONS = ("image_to_text", "text_to_image")
 CAPTION_ITSELF = ("{}",)  # the prompt that a caption needs
-_ONE_LABEL = frozenset({"autoattack"})  # the attacks that know of no loss but those of classifiers
 _CHUNK = 512  # queries that are compared with everything at a time
 
 
@@ -66,12 +65,12 @@ def recall_names(attacks: Mapping[str, Attack], name: str) -> Iterator[str]:
             yield from (f"recall_at_{cutoff}/{direction}/{attack}/{name}" for cutoff in CUTOFFS)
 
 
-def retrieval_attacks(attacks: Mapping[str, Attack]) -> dict[str, Attack]:
+def retrieval_attacks(attacks: Mapping[str, Attack]) -> dict[str, Climber]:
     """Those that retrieval can be attacked with: not what compares with one single label, such as DLR."""
     return {
         name: attack
         for name, attack in attacks.items()
-        if attack.kind not in _ONE_LABEL and attack.climb in (None, "cross_entropy")
+        if not isinstance(attack, AutoAttack) and attack.climb in (None, "cross_entropy")
     }
 
 
@@ -110,7 +109,7 @@ def multi_positive_cross_entropy(logits: Logits, own: Tensor) -> PerImage:
     return logits.logsumexp(dim=1) - logits.masked_fill(~own, -torch.inf).logsumexp(dim=1)
 
 
-def _logits(encoder: Encoder, gallery: Gallery, attack: Attack, conditions: Conditions) -> Logits:
+def _logits(encoder: Encoder, gallery: Gallery, attack: Climber, conditions: Conditions) -> Logits:
     """(N, T) on the CPU: every image after ``attack`` with every caption, the same on every process."""
     count, process = len(gallery.own), conditions.process
     embeddings = torch.zeros(count, gallery.classifier.rows.shape[1])
@@ -123,7 +122,7 @@ def _logits(encoder: Encoder, gallery: Gallery, attack: Attack, conditions: Cond
     return torch.cat([gallery.classifier(some.to(process.device)).cpu() for some in shared.split(_CHUNK)])
 
 
-def _attacked(encoder: Encoder, gallery: Gallery, attack: Attack, batch: Batch, conditions: Conditions) -> Images:
+def _attacked(encoder: Encoder, gallery: Gallery, attack: Climber, batch: Batch, conditions: Conditions) -> Images:
     own = gallery.own[batch.indices].to(batch.images.device)
 
     def loss_at(images: Images) -> PerImage:

@@ -1,44 +1,32 @@
 """Clean and attacked accuracy, always on the same images; clean is accuracy under the empty attack."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from robustcore.attacks import PGD, Attack, Clean
+from robustcore.attacks import PGD, Attack, AutoAttack, Climber
 from robustcore.data import Captions, ImageSet, NativePixels, Pixels, Preprocessing
-from robustcore.evaluation.conditions import Batch, Conditions
+from robustcore.evaluation.conditions import Conditions
 from robustcore.evaluation.drift import drift, drift_means, drift_names
 from robustcore.evaluation.evaluation import Evaluation
+from robustcore.evaluation.exhibit import Exhibit
+from robustcore.evaluation.flags import Evidence, added, flags
 from robustcore.evaluation.outcome import Outcome, Survival, accuracies
 from robustcore.evaluation.retrieval import CAPTION_ITSELF, CaptionsAsClasses, Gallery, recalls
 from robustcore.evaluation.survivors import survivors
-from robustcore.losses import Classifier, Reference, check_climb
+from robustcore.losses import Classifier, check_climb
 from robustcore.losses.reference import zero_shot
 from robustcore.models import Encoder
 from robustcore.models.native import NativeResolution
 from robustcore.process import Process
-from robustcore.stalls import ZeroGradients
 
 WATCH = ("catastrophic_overfitting", "watch/single_step", "watch/pgd")
 # Over the classes of an image set; the templates are those of its prompts, which a linear probe has none of.
 ClassifierOf = Callable[[ImageSet, tuple[str, ...]], Classifier]
-
-
 # phi0(x) of the images as they are attacked, (N, D).
 AnchorsOf = Callable[[Pixels | NativePixels], np.ndarray]
-
-
-@dataclass
-class Exhibit:
-    """A data set as it is measured: its images as they are attacked, and the classifier over its classes."""
-
-    pixels: Pixels | NativePixels
-    prompts: tuple[str, ...]
-    classifier: Classifier
-    anchors: np.ndarray | None = None  # (N, D), phi0(x), where drift is measured
 
 
 @dataclass
@@ -66,8 +54,7 @@ class Suite:
     def _opened(self, images: ImageSet, prompts: tuple[str, ...]) -> Exhibit:
         classifier = self.classifier_of(images, prompts)
         for name, attack in self.evaluation.attacks.items():
-            if attack.climb is not None:
-                check_climb(attack.climb, classifier.num_classes, f"evaluation.attacks.{name}.climb")
+            _check_classes(attack, classifier.num_classes, f"evaluation.attacks.{name}")
         pixels = self._pixels(images)
         if self.evaluation.drift is None:
             return Exhibit(pixels, prompts, classifier)
@@ -85,25 +72,26 @@ class Suite:
     def __call__(self, encoder: Encoder, process: Process) -> Outcome:
         """The same on every process."""
         encoder = self._attacked(encoder)
-        attacks = {"clean": Clean(), **self.evaluation.attacks}
-        watches = {name: ZeroGradients() for name in attacks}
         conditions = self._conditions(process)
         self._renew_classifiers()
-        survivals = {
-            name: self._survival(encoder, attacks, exhibit, watches, conditions)
-            for name, exhibit in self._exhibits.items()
-        }
-        stalls = {
-            f"zero_gradient/{name}": watches[name].take(process)
-            for name, attack in attacks.items()
-            if attack.gradients and survivals
-        }
+        survivals, evidence = {}, {}
+        for name, exhibit in self._exhibits.items():
+            survivals[name], evidence[name] = self._survival(encoder, exhibit, conditions)
+        stalls = self._stalls(added(evidence.values())) if survivals else {}
         found: dict[str, float] = {}
         for name, gallery in self._galleries.items():
             found |= recalls(encoder, gallery, self.evaluation.attacks, name, conditions)
         queries = {name: (gallery.own.shape[0], gallery.own.shape[1]) for name, gallery in self._galleries.items()}
         metrics = accuracies(survivals) | stalls | found | self._drifts(encoder, conditions)
-        return Outcome(metrics, survivals, queries=queries)
+        return Outcome(metrics, survivals, flags(self.evaluation.attacks, survivals, evidence), queries)
+
+    def _stalls(self, evidence: Evidence) -> dict[str, float]:
+        attacks = self.evaluation.attacks.items()
+        return {
+            f"zero_gradient/{name}": evidence[f"zeros/{name}"] / max(evidence[f"pixels/{name}"], 1)
+            for name, attack in attacks
+            if attack.gradients
+        }
 
     def _attacked(self, encoder: Encoder) -> Encoder:
         """What takes the images in the form in which they are attacked."""
@@ -141,13 +129,16 @@ class Suite:
 
         An image's fate is the same whichever others are chosen with it; nothing is shared with other processes.
         """
-        attacks = {"clean": Clean(), **self.evaluation.attacks}
-        watches = {name: ZeroGradients() for name in attacks}
-        exhibit, conditions = self._exhibits[dataset], self._conditions(process)
-        table = self._survived(self._attacked(encoder), attacks, exhibit, chosen, watches, conditions)
-        return dict(zip(attacks, table.numpy().T > 0, strict=True))
+        return self.attacked(dataset, chosen, encoder, process)[0]
 
-    def watch(self, single_step: Attack, encoder: Encoder, process: Process) -> dict[str, float]:
+    def attacked(
+        self, dataset: str, chosen: np.ndarray, encoder: Encoder, process: Process
+    ) -> tuple[dict[str, np.ndarray], Evidence]:
+        """``survived``, and the evidence for ``flags``: that of several choices adds up to that of all of them."""
+        exhibit, conditions = self._exhibits[dataset], self._conditions(process)
+        return exhibit.survived(self._attacked(encoder), self.evaluation.attacks, chosen, conditions)
+
+    def watch(self, single_step: Climber, encoder: Encoder, process: Process) -> dict[str, float]:
         """Catastrophic overfitting (Wong et al. 2020) on a held-out batch, the first of the first data set.
 
         Training against one step can teach an encoder to resist that step alone. ``watch/single_step`` and
@@ -163,53 +154,25 @@ class Suite:
         attacks = [single_step, PGD(single_step.ball)]
         one, many = (
             float(survived.float().mean())
-            for survived in survivors(
-                self._attacked(encoder), attacks, batch.images, _known(exhibit, batch), batch.noise
-            )
+            for survived in survivors(self._attacked(encoder), attacks, batch.images, exhibit.known(batch), batch.noise)
         )
         return dict(zip(WATCH, (float(many < one / 2), one, many), strict=True))
 
-    def _survival(
-        self,
-        encoder: Encoder,
-        attacks: Mapping[str, Attack],
-        exhibit: Exhibit,
-        watches: Mapping[str, ZeroGradients],
-        conditions: Conditions,
-    ) -> Survival:
+    def _survival(self, encoder: Encoder, exhibit: Exhibit, conditions: Conditions) -> tuple[Survival, Evidence]:
         """Each process attacks its share of the images."""
-        images = exhibit.pixels.images
-        table = torch.zeros(len(images.labels), len(attacks))
+        images, process = exhibit.pixels.images, conditions.process
         mine = conditions.share(len(images.labels))
-        table[mine] = self._survived(encoder, attacks, exhibit, mine, watches, conditions)
-        survived = conditions.process.total(table).numpy() > 0
-        return Survival(images.classes, images.labels, dict(zip(attacks, survived.T, strict=True)))
-
-    def _survived(
-        self,
-        encoder: Encoder,
-        attacks: Mapping[str, Attack],
-        exhibit: Exhibit,
-        chosen: np.ndarray,
-        watches: Mapping[str, ZeroGradients],
-        conditions: Conditions,
-    ) -> Tensor:
-        """(len(chosen), attacks), 1 where the image survives the attack."""
-        found = torch.zeros(len(exhibit.pixels), len(attacks))
-        for batch in conditions.batches(exhibit.pixels, chosen):
-            survived = survivors(
-                encoder,
-                list(attacks.values()),
-                batch.images,
-                _known(exhibit, batch),
-                batch.noise,
-                conditions.precision,
-                list(watches.values()),
-            )
-            found[batch.indices] = torch.stack(survived, dim=1).float()
-        return found[chosen]
+        found, evidence = exhibit.survived(encoder, self.evaluation.attacks, mine, conditions)
+        table = torch.zeros(len(images.labels), len(found))
+        table[mine] = torch.from_numpy(np.stack(list(found.values()), axis=1)).float()
+        survived = process.total(table).numpy() > 0
+        totals = process.total(torch.tensor(list(evidence.values()), dtype=torch.float64)).tolist()
+        survival = Survival(images.classes, images.labels, dict(zip(found, survived.T, strict=True)))
+        return survival, dict(zip(evidence, totals, strict=True))
 
 
-def _known(exhibit: Exhibit, batch: Batch) -> Reference:
-    labels = torch.from_numpy(exhibit.pixels.images.labels[batch.indices]).to(batch.images.device)
-    return Reference(labels, classifier=exhibit.classifier)
+def _check_classes(attack: Attack, num_classes: int, key: str) -> None:
+    if isinstance(attack, AutoAttack):
+        attack.check_classes(num_classes, key)
+    elif attack.climb is not None:
+        check_climb(attack.climb, num_classes, f"{key}.climb")

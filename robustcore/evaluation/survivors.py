@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from robustcore.attacks import Attack
+from robustcore.attacks import Climber
 from robustcore.losses import CLIMBS, Reference, num_targets, worst_targets
 from robustcore.models import Encoder
 from robustcore.noise import Noise
@@ -17,7 +17,7 @@ from robustcore.types import Climb, Embeddings, Images, LossAt, PerImage
 
 def survivors(
     encoder: Encoder,
-    attacks: Sequence[Attack],
+    attacks: Sequence[Climber],
     images: Images,
     reference: Reference,
     noise: Noise,
@@ -52,7 +52,7 @@ def survivors(
 
 def _withstanding(
     encoder: Encoder,
-    attack: Attack,
+    attack: Climber,
     images: Images,
     reference: Reference,
     logits: Tensor,

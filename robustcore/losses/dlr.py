@@ -14,29 +14,46 @@ _TINY = 1e-12  # of logits: ties in all the largest are no quotient
 
 
 def dlr(embeddings: Embeddings, reference: Reference) -> PerImage:
+    """``dlr_of`` the classifier's logits."""
+    return dlr_of(_logits(embeddings, reference), reference.labels)
+
+
+def targeted_dlr(embeddings: Embeddings, reference: Reference) -> PerImage:
+    """``targeted_dlr_of`` the classifier's logits, towards ``reference.targets``."""
+    assert reference.targets is not None, "a targeted attack has targets"
+    return targeted_dlr_of(_logits(embeddings, reference), reference.labels, reference.targets)
+
+
+def dlr_of(logits: Logits, labels: Labels) -> PerImage:
     """-(l_y - max l_j) / (l_1 - l_3), j over the wrong classes, l_1 >= l_2 >= ... all of them sorted; (B,).
 
     Positive iff the image is classified wrong. Raises InputError for fewer than 3 classes.
     """
-    logits = _logits(embeddings, reference)
     _must_have(logits, 3, "DLR")
     top, classes = logits.topk(3, dim=1)
-    rival = torch.where(classes[:, 0] == reference.labels, top[:, 1], top[:, 0])
-    return (rival - _of(logits, reference.labels)) / (top[:, 0] - top[:, 2]).clamp_min(_TINY)
+    rival = torch.where(classes[:, 0] == labels, top[:, 1], top[:, 0])
+    return (rival - _of(logits, labels)) / (top[:, 0] - top[:, 2]).clamp_min(_TINY)
 
 
-def targeted_dlr(embeddings: Embeddings, reference: Reference) -> PerImage:
-    """-(l_y - l_t) / (l_1 - (l_3 + l_4) / 2), t in ``reference.targets``, l_1 >= l_2 >= ... all sorted; (B,).
+def targeted_dlr_of(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
+    """-(l_y - l_t) / (l_1 - (l_3 + l_4) / 2), t the targets, l_1 >= l_2 >= ... all sorted; (B,).
 
     Positive iff the target beats the label, and so the image is classified wrong. Raises InputError for fewer than
     4 classes.
     """
-    assert reference.targets is not None, "a targeted attack has targets"
-    logits = _logits(embeddings, reference)
     _must_have(logits, 4, "targeted DLR")
     top = logits.topk(4, dim=1).values
-    rise = _of(logits, reference.targets) - _of(logits, reference.labels)
-    return rise / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2).clamp_min(_TINY)
+    return lead(logits, labels, targets) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2).clamp_min(_TINY)
+
+
+def lead(logits: Logits, labels: Labels, targets: Labels) -> PerImage:
+    """l_t - l_y: how far the targets are ahead of the labels, (B,)."""
+    return _of(logits, targets) - _of(logits, labels)
+
+
+def margin(logits: Logits, labels: Labels) -> PerImage:
+    """max l_j - l_y, j over the wrong classes, (B,): positive iff the image is classified wrong."""
+    return logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1) - _of(logits, labels)
 
 
 def worst_targets(logits: Logits, labels: Labels, rank: int) -> Labels:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
+from robustcore.attacks import Attack, AutoAttack
 from robustcore.data import Captions, Data, FewShot, ImageSet
 from robustcore.errors import InputError
 from robustcore.evaluation import NamedSuite
@@ -172,6 +173,12 @@ def _class_problems(source: Source, keys: KeyPath, images: ImageSet, trained: Im
                 check_climb(climb, len(images.classes), "")
             except InputError as error:
                 yield source.problem((*place, "climb"), str(error))
+        attack: Attack | None = part(source, Attack, *place)
+        if isinstance(attack, AutoAttack):
+            try:
+                attack.check_classes(len(images.classes))
+            except InputError as error:
+                yield source.problem((*place, error.key), str(error))
 
 
 def _image_problems(source: Source, place: KeyPath, images: ImageSet, notes: list[str]) -> Iterator[Problem]:

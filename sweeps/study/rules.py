@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from robustcore.attacks import Attack, Clean
+from robustcore.attacks import Attack, Clean, Climber
 from robustcore.evaluation import TAKEN, WATCH, NamedSuite, metric_names
 from robustcore.text_stage import ANGLES
 from robustcore.types import PositiveCount
@@ -112,10 +112,10 @@ def metrics(source: Source) -> tuple[str, ...]:
         return ()
     # Names and kinds decide, so what bears the names may still be wrong.
     read = {name: part(source, Attack, *_EVALUATION, "attacks", name) or Clean() for name in attacks}
-    drift: Attack | None = part(source, Attack | None, *_EVALUATION, "drift")
+    drift: Climber | None = part(source, Climber | None, *_EVALUATION, "drift")
     stalls = (f"zero_gradient/{name}" for name in ("training", *attacks))
     angles = ANGLES if source.at("recipe", "text") is not None else ()
-    attack: Attack | None = part(source, Attack, "recipe", "attack")
+    attack: Climber | None = part(source, Climber, "recipe", "attack")
     watched = WATCH if attack is not None and attack.gradients == 1 else ()
     return (
         *metric_names((*datasets, *(suite.names() if suite else ())), read, retrieval, drift),

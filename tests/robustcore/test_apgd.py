@@ -194,11 +194,11 @@ def test_the_stride_is_halved_where_too_few_steps_rose_or_nothing_has_changed(
     checks: list[list[float]], strides: list[float]
 ) -> None:
     """A start at loss 0 and the four losses up to each checkpoint; the stride after each."""
-    pace, best = Pace(1, torch.zeros(1)), torch.zeros(1)
+    pace, best = Pace.start(1, torch.zeros(1)), torch.zeros(1)
     for losses, stride in zip(checks, strides, strict=True):
         for loss in losses:
-            pace.saw(torch.tensor([loss]))
+            pace.saw(torch.tensor([loss]), first=torch.tensor([False]))
             best = best.fmax(torch.tensor([loss]))
         before = pace.stride.item()
-        assert pace.halve(best, gap=4).item() == (stride < before)
+        assert pace.halve(best, gap=torch.tensor([4])).item() == (stride < before)
         assert pace.stride.item() == stride

@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from robustcore.attacks import FGSM, NFGSM, RSFGSM, Attack, Ball, Linf, Universal
+from robustcore.attacks import FGSM, NFGSM, RSFGSM, Attack, Ball, Climber, Linf, Universal
 from robustcore.noise import Noise
 from robustcore.precision import without_weight_gradients
 from robustcore.types import LossAt
@@ -36,7 +36,7 @@ def balls(attack: type) -> list[Any]:
 
 def family() -> Iterator[Any]:
     """Every attack on every ball, with and without a random start where that is a choice."""
-    for member in members(Attack):
+    for member in members(Climber):
         for ball in balls(member):
             attack = member(ball=ball) if ball else member()
             label = f"{attack.kind}-{ball.kind}" if ball else attack.kind
@@ -300,7 +300,7 @@ def test_n_fgsm_is_not_defined_under_l2() -> None:
 
 
 def test_what_leaves_the_ball_or_hangs_on_the_batch_is_for_training_alone() -> None:
-    assert {member.kind for member in members(Attack) if member.training_only} == {"n_fgsm", "universal"}
+    assert {member.kind for member in members(Climber) if member.training_only} == {"n_fgsm", "universal"}
 
 
 @pytest.mark.parametrize("ball", BALLS, ids=lambda ball: ball.kind)

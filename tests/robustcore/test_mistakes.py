@@ -21,7 +21,7 @@ from torch import Tensor
 
 import robustcore.models.clip
 import sweeps
-from robustcore.attacks import APGD, PGD, Attack, Clean, Linf
+from robustcore.attacks import APGD, PGD, Clean, Climber, Linf
 from robustcore.attacks.climb import Best
 from robustcore.data import Digits, Parquet, Pixels
 from robustcore.data.images import as_pixels
@@ -334,7 +334,7 @@ SITUATIONS: dict[str, dict[str, Any]] = {
     **{climb: {"attack__climb": climb} for climb in CLIMBS},
     **{
         attack.kind: {"loss": {"kind": "tecoa"}, "attack": {"kind": attack.kind, "ball": LINF}}
-        for attack in members(Attack)
+        for attack in members(Climber)
         if attack is not Clean
     },
     "l2": {"attack__ball": {"kind": "l2", "eps": 1}},
@@ -347,7 +347,7 @@ SITUATIONS: dict[str, dict[str, Any]] = {
 def waits(digits: Path, cache: Path, patch: pytest.MonkeyPatch, **changes: Any) -> set[str]:
     """What the attacks of a run, in training and in the evaluation, would wait for the device with."""
     found: list[str] = []
-    for attack in members(Attack):
+    for attack in members(Climber):
         patch.setattr(attack, "__call__", noting_waits(attack.__call__, found))
     patch.setattr(Descent, "_raise_universal", noting_waits(Descent._raise_universal, found))
     at_the_end = {"kind": "apgd", "ball": {"kind": "l2", "eps": 1}, "steps": 4, "climb": "targeted_dlr"}
