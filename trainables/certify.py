@@ -1,7 +1,7 @@
 """A part of a certificate: some images of one data set, attacked again with a trial's final weights, as one Ray task.
 
 What it finds is one file, whole or absent: whoever certifies next does not pay for it again. The next hop is
-``robustcore.evaluation.Suite.survived``.
+``robustcore.evaluation.Suite.attacked``.
 """
 
 import json
@@ -53,7 +53,10 @@ class Part:
         return f"{quote(self.dataset, safe='')}-{self.first:06d}-{self.end:06d}.json"
 
     def found(self) -> dict[str, Any] | None:
-        """What an earlier task found: ``survived`` by attack as a text of 0 and 1, and ``seconds``. None without."""
+        """What an earlier task found; None without.
+
+        ``survived`` by attack, a text of 0 and 1; ``evidence`` for flags; the number of ``classes``; ``seconds``.
+        """
         try:
             found: dict[str, Any] = json.loads(Folder(self.place).read(self.file))
             lengths = {len(bits) for bits in found["survived"].values()}
@@ -80,13 +83,16 @@ def _measured(part: Part) -> dict[str, Any]:
     process = Process(device=torch.device("cuda", 0) if part.gpus else torch.device("cpu"), cache=Path(part.cache))
     trial = (json.dumps(part.recipe), part.fingerprint, part.folder, process)
     trained, suite = _trained(*trial), _suite(part.dataset, *trial)
-    if suite.count(part.dataset) != part.count:
-        words = f"it was measured on {part.count} images, and now there are {suite.count(part.dataset)}"
+    images = suite.images(part.dataset)
+    if len(images.labels) != part.count:
+        words = f"it was measured on {part.count} images, and now there are {len(images.labels)}"
         raise InputError(f"the data set '{part.dataset}' has changed since the search: {words}")
     chosen = subset(part.count, part.samples)[part.first : part.end]
-    survived = suite.survived(part.dataset, chosen, trained.loaded.encoder, process)
+    survived, evidence = suite.attacked(part.dataset, chosen, trained.loaded.encoder, process)
     return {
+        "classes": len(images.classes),
         "survived": {name: "".join(str(int(alive)) for alive in one) for name, one in survived.items()},
+        "evidence": evidence,
         "seconds": time.perf_counter() - started,
     }
 

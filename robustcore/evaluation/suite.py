@@ -120,21 +120,18 @@ class Suite:
         found |= drift_means(found)
         return {name: found[name] for name in drift_names(attack, list(self._exhibits))}
 
-    def count(self, dataset: str) -> int:
-        """The number of images of one data set."""
-        return len(self._exhibits[dataset].pixels)
-
-    def survived(self, dataset: str, chosen: np.ndarray, encoder: Encoder, process: Process) -> dict[str, np.ndarray]:
-        """Of the images at ``chosen`` (n,) of one data set: by attack, ``clean`` too, (n,) bool.
-
-        An image's fate is the same whichever others are chosen with it; nothing is shared with other processes.
-        """
-        return self.attacked(dataset, chosen, encoder, process)[0]
+    def images(self, dataset: str) -> ImageSet:
+        """One data set."""
+        return self._exhibits[dataset].pixels.images
 
     def attacked(
         self, dataset: str, chosen: np.ndarray, encoder: Encoder, process: Process
     ) -> tuple[dict[str, np.ndarray], Evidence]:
-        """``survived``, and the evidence for ``flags``: that of several choices adds up to that of all of them."""
+        """Of the images at ``chosen`` (n,) of a data set: by attack, ``clean`` too, (n,) bool; and evidence for flags.
+
+        An image's fate is the same whichever others are chosen with it, and the evidence of several choices adds up
+        to that of all of them. Nothing is shared with other processes.
+        """
         exhibit, conditions = self._exhibits[dataset], self._conditions(process)
         return exhibit.survived(self._attacked(encoder), self.evaluation.attacks, chosen, conditions)
 

@@ -7,14 +7,16 @@ need not be paid for again: after a kill, or when an attack is asked for that wa
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from robustcore.evaluation.outcome import Survival, accuracies
+from robustcore.evaluation import Evaluation
+from robustcore.evaluation.flags import added, flags
+from robustcore.evaluation.outcome import CLEAN, Survival, accuracies
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from sweeps.certify.strength import Strength, data_sets, strong_attacks
@@ -41,23 +43,39 @@ class Claim:
 
     def certificate(self) -> Certificate | None:
         """What its parts say together; None while one is missing."""
-        found = [(part, part.found()) for part in self.parts]
-        survivals, seconds = {}, 0.0
+        contents = [part.found() for part in self.parts]
+        found = [content for content in contents if content is not None]
+        if len(found) < len(contents):
+            return None
+        survivals, evidence = {}, {}
         for dataset in self.samples:
-            bits: dict[str, str] = {}
-            for part, content in found:
-                if content is None:
-                    return None
-                if part.dataset == dataset:
-                    bits = {name: bits.get(name, "") + more for name, more in content["survived"].items()}
-                    seconds += content["seconds"]
-            survived = {name: np.array(list(row)) == "1" for name, row in bits.items()}
-            survivals[dataset] = Survival((), np.zeros(self.samples[dataset], np.int64), survived)
-        return Certificate(self._metrics(survivals), self.attacks, self.samples, {}, seconds)
+            own = [content for part, content in zip(self.parts, found, strict=True) if part.dataset == dataset]
+            survivals[dataset] = self._survival(own)
+            evidence[dataset] = added(content["evidence"] for content in own)
+        warnings = flags(self._evaluation.attacks, survivals, evidence)
+        seconds = sum(content["seconds"] for content in found)
+        return Certificate(self._metrics(survivals), self.attacks, self.samples, warnings, seconds)
+
+    @property
+    def _evaluation(self) -> Evaluation:
+        return recipe_from(self.parts[0].recipe).evaluation
+
+    def _survival(self, contents: Sequence[dict[str, Any]]) -> Survival:
+        """One data set, part after part; an attack that equals an earlier one was run under its name alone."""
+        first = {
+            name: next(n for n, other in self.attacks.items() if other == own) for name, own in self.attacks.items()
+        }
+        rows = {
+            name: "".join(content["survived"][ran] for content in contents)
+            for name, ran in {CLEAN: CLEAN, **first}.items()
+        }
+        survived = {name: np.array(list(row)) == "1" for name, row in rows.items()}
+        classes = tuple(map(str, range(contents[0]["classes"])))  # their names are of no interest here
+        return Survival(classes, np.zeros(len(survived[CLEAN]), np.int64), survived)
 
     def _metrics(self, survivals: dict[str, Survival]) -> dict[str, float]:
         """Those that are named as the searched ones and mean the same."""
-        every_set = len(self.samples) == len(recipe_from(self.parts[0].recipe).evaluation.names())
+        every_set = len(self.samples) == len(self._evaluation.names())
         return {name: value for name, value in accuracies(survivals).items() if every_set or "/" in name}
 
 
@@ -67,7 +85,7 @@ def claim_of(study: Study, folder: Folder, record: TrialRecord, strength: Streng
     attacks = strong_attacks(study, plain, strength)
     counts = data_sets(study, attacks, record.samples or _counted(record))
     samples = {name: min(count, strength.samples or count) for name, count in counts.items()}
-    plain["evaluation"]["attacks"] = attacks
+    plain["evaluation"]["attacks"] = _distinct(attacks)
     content = json.dumps([record.recipe_hash, attacks, counts, samples, version("robust-sweeps")], sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
     parts = tuple(
@@ -90,6 +108,15 @@ def claim_of(study: Study, folder: Folder, record: TrialRecord, strength: Streng
         for first, end in _stretches(samples[name])
     )
     return Claim(record.trial, attacks, samples, parts)
+
+
+def _distinct(attacks: Mapping[str, Any]) -> dict[str, Any]:
+    """Each attack once: two that the search told apart, in one ball, may be the same now."""
+    kept: dict[str, Any] = {}
+    for name, attack in attacks.items():
+        if attack not in kept.values():
+            kept[name] = attack
+    return kept
 
 
 def _counted(record: TrialRecord) -> dict[str, int]:

@@ -37,8 +37,11 @@ def certify_and_print(folder: Folder, strength: Strength, address: str, kind: st
 def _remarks(done: Certification) -> Iterator[str]:
     if done.certified and (certificate := done.certified[0].certificate):
         images = ", ".join(f"{count} images of {name}" for name, count in certificate.samples.items())
-        yield f"certified on {images}"
-    yield from (f"trial {trial} joins the front: those that beat it have fallen" for trial in done.joining())
+        yield f"Certified on {images}."
+    yield from (
+        f"Trial {trial} joins the front: what beat it in the search does not under this attack."
+        for trial in done.joining()
+    )
 
 
 def _as_json(done: Certification) -> str:

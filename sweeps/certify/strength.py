@@ -14,7 +14,7 @@ from sweeps.study import Study
 from sweeps.study.rules import adapter
 from sweeps.study.sentences import faults
 
-DEFAULT = "apgd"
+DEFAULT = "autoattack"
 _STEPS = {"apgd": 100, "pgd": 100}  # a certificate is to be harder than the search, which takes 10
 _PLACE = ("recipe", "evaluation")
 _CLEAN, _WORST = TAKEN[:2]

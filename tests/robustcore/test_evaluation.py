@@ -175,7 +175,7 @@ def test_images_that_are_measured_in_parts_fare_as_they_do_together(digits: Path
     together = whole(CLIP.encoder, Process()).survivals["more"].survived
     few = np.array([7, 3, 20, 4])
     parts = made(Evaluation(datasets=sets(digits), attacks=ATTACKS, batch_size=3))
-    found = parts.survived("more", few, CLIP.encoder, Process())
+    found, _ = parts.attacked("more", few, CLIP.encoder, Process())
     assert {name: one.tolist() for name, one in found.items()} == {n: one[few].tolist() for n, one in together.items()}
 
 

@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
+from robustcore.evaluation.flags import blank
+from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from sweeps.certify.claims import AT_ONCE, Claim, claim_of, images
 from sweeps.certify.display import CertifyDisplay
@@ -54,6 +56,8 @@ def refused(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("attack", "expected"),
     [
+        ("autoatack", "got 'autoatack'; did you mean 'autoattack'?"),
+        ("{kind: autoattack, version: custom, stages: []}", "stages"),
         ("apgdd", "kind: unknown kind, expected one of "),
         ("apgdd", "got 'apgdd'; did you mean 'apgd'?"),
         ("{kind: apgd, stepz: 3}", "stepz: unknown key; did you mean 'steps'?"),
@@ -111,6 +115,21 @@ def test_what_the_study_asks_about_is_attacked_again_in_its_own_ball(
         assert attack["ball"] == study.recipe.as_json()["evaluation"]["attacks"][name]["ball"]
 
 
+def test_two_attacks_that_are_the_same_now_are_run_once_and_have_both_names(tmp_path: Path) -> None:
+    twice = BALLS.replace("{kind: l2, eps: 2}", "{kind: linf, eps: 16/255}, steps: 3")
+    study, _ = launched(tmp_path, twice.replace("{clean: max, pgd: max}", "{worst: max}"))
+    claim = claimed(study, samples=2)
+    (part,) = claim.parts
+    ran = recipe_from(part.recipe).evaluation.attacks
+    assert list(claim.attacks) == ["pgd", "far"]
+    assert list(ran) == ["pgd"]
+    whole = {"survived": {"clean": "11", "pgd": "10"}, "evidence": blank(ran), "classes": 10, "seconds": 2.0}
+    Folder(part.place).write(part.file, json.dumps(whole).encode())
+    certificate = claim.certificate()
+    assert certificate is not None
+    assert (certificate.metrics["pgd"], certificate.metrics["far"], certificate.metrics["worst"]) == (0.5, 0.5, 0.5)
+
+
 def claimed(study: Study, attack: str | None = None, samples: int | None = None, **fields) -> Claim:
     folder = Folder(study.storage).at(study.name)
     return claim_of(study, folder, record_of(study, **fields), read_strength(attack, samples))
@@ -148,7 +167,9 @@ def test_a_file_that_is_damaged_counts_as_missing(tmp_path: Path) -> None:
         Folder(part.place).write(part.file, content)
         assert claim.missing() == [part]
         assert claim.certificate() is None
-    whole = {"survived": {"clean": "11110", "pgd": "10010"}, "seconds": 2.0}
+    evidence = blank(recipe_from(part.recipe).evaluation.attacks)
+    bits = {"clean": "11110", "pgd": "10010"}
+    whole = {"survived": bits, "evidence": evidence, "classes": 10, "seconds": 2.0}
     Folder(part.place).write(part.file, json.dumps(whole).encode())
     certificate = claim.certificate()
     assert certificate is not None
