@@ -10,11 +10,14 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from robustcore.descent import Descent
-from robustcore.evaluation import Outcome, Suite
+from robustcore.evaluation import WATCH, Outcome, Suite
 from robustcore.precision import PRECISIONS
 from robustcore.prepared import prepare
 from robustcore.process import Process
 from robustcore.recipe import Recipe
+
+_OVERFITTING = WATCH[0]
+_RESISTS_ONE_STEP = "the encoder learnt to resist the single step of its training, and hardly more"
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,11 @@ def finetune(recipe: Recipe, process: Process | None = None, resume: State | Non
     def measured() -> Outcome:
         encoder = known.trainee.encoder
         outcome = suite(encoder, process)
-        watched = suite.watch(recipe.attack, encoder, process) if recipe.is_single_step else {}
-        return replace(outcome, metrics=outcome.metrics | watched | known.facts)
+        if not recipe.is_single_step:
+            return replace(outcome, metrics=outcome.metrics | known.facts)
+        watched = suite.watch(recipe.attack, encoder, process)
+        flags = {_OVERFITTING: _RESISTS_ONE_STEP} if watched[_OVERFITTING] else {}
+        return replace(outcome, metrics=outcome.metrics | watched | known.facts, flags=outcome.flags | flags)
 
     total, losses = recipe.optim.steps, _Mean()
     for step, loss in run.steps(range(first, total)):

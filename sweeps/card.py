@@ -133,8 +133,6 @@ def _certified(record: TrialRecord) -> str:
 
 def _flags(record: TrialRecord) -> str:
     flags = record.flags | (record.certificate.flags if record.certificate is not None else {})
-    if record.metrics.get("catastrophic_overfitting"):
-        flags |= {"catastrophic_overfitting": "it learnt to resist the single step of its training alone"}
     return "\n".join(f"- `{name}`: {sentence}" for name, sentence in flags.items()) or "None was raised."
 
 

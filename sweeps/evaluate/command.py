@@ -12,7 +12,7 @@ from sweeps.evaluate.tables import as_csv, as_json, text_tables
 from sweeps.options import print_table, sentences
 from sweeps.stored import RequestError
 
-DEFAULT = "apgd"
+DEFAULT = "autoattack"
 _WIDTH = 120  # of a text file
 
 

@@ -205,3 +205,10 @@ def test_where_text_is_trained_it_asks_the_classifier_of_now(tmp_path: Path) -> 
     rows = rows.flip(0)
     assert suite(Encoder(Linear(), (0,) * 3, (1,) * 3), Process()).metrics["clean"] == 0
     assert watched(Linear(), suite, FGSM(Linf(EPS))) == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("collapsed", [0.0, 1.0])
+def test_a_collapse_is_a_flag(digits: Path, tmp_path: Path, collapsed: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Suite, "watch", lambda *_: dict(zip(WATCH, (collapsed, 0.9, 0.1), strict=True)))
+    *_, last = finetune(small_recipe(digits, attack={"kind": "fgsm", "ball": BALL}, **TECOA), Process(cache=tmp_path))
+    assert ("catastrophic_overfitting" in last.flags) == bool(collapsed)
