@@ -19,6 +19,7 @@ from sweeps.repeats import due_repeats
 from sweeps.report import front_files
 from sweeps.results import Evaluation, Results, TrialRecord
 from sweeps.search import Search
+from sweeps.stop_early import Stopping
 from sweeps.stored import embeddings_cache
 from sweeps.study import Study
 from sweeps.tracking import Tracker
@@ -42,10 +43,15 @@ class Sweep:
         self._versions = {package: version(package) for package in _PACKAGES}
         self._failures: dict[str, str] = {}
         self._complete: set[str] = set()
+        self._judged: set[str] = set()
+        self._stopping = Stopping(study, results.records.values()) if study.stop_early else None
         self._saved = self._drawn = self._saving = 0.0
         for record in results.records.values():
             if not record.repeat_of:
                 self._search.remember(record)
+        for record in list(results.records.values()):
+            if record.state == "running" and record.reason:
+                self.ended(record.trial)  # it was told to stop
         self._unfinished = deque(
             record
             for record in results.records.values()
@@ -79,6 +85,22 @@ class Sweep:
         self._tracker.start_trial(record)
         self._show()
 
+    def goes_on(self, trial: str, result: dict[str, Any]) -> bool:
+        """Whether the trial is worth its further steps; asked before ``evaluated`` hears of the result.
+
+        Repeats are measurements: to stop the unlucky ones would leave the mean to the lucky.
+        """
+        record, step = self.results.records[trial], result["step"]
+        if self._stopping is None or record.repeat_of or result["failure"] or result["final"]:
+            return True
+        if not self._stopping.remember(trial, step, result["metrics"]):
+            return True
+        self._judged.add(trial)  # the verdict is not to be made twice, on what may then be known
+        if self._stopping.goes_on(trial, step, result["metrics"]):
+            return True
+        record.reason = f"among the worse at step {step}"
+        return False
+
     def evaluated(self, trial: str, result: dict[str, Any]) -> None:
         """A result of the trial; one that says why it failed carries no new metrics."""
         record = self.results.records[trial]
@@ -92,10 +114,13 @@ class Sweep:
         if result["final"]:
             self._complete.add(trial)
         evaluation = Evaluation(result["step"], result["metrics"], result["seconds"])
+        if self._stopping and result["final"] and not record.repeat_of:
+            self._stopping.remember(trial, evaluation.step, evaluation.metrics)
         if record.record(evaluation):
             record.samples, record.flags = result["samples"], result["flags"]
             self._tracker.evaluate(record, evaluation)
-            if time.monotonic() - self._saved > _SAVE_SHARE * self._saving:
+            if trial in self._judged or time.monotonic() - self._saved > _SAVE_SHARE * self._saving:
+                self._judged.discard(trial)
                 self._save()
             self._show()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeps.driver import Sweep
@@ -44,6 +45,21 @@ class Suggest(_NotPickled, Searcher):  # type: ignore[misc]  # Ray's types are A
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing to save."""
+
+
+class Judge(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray's types are Any here
+    """Stops trials as ``stop_early`` has it; Tune asks it before ``Watch`` hears of a result."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        super().__init__()
+        self._sweep = sweep
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Called with the flattened result, whose metrics are ``metrics/<name>``."""
+        metrics = {name.removeprefix("metrics/"): result[name] for name in result if name.startswith("metrics/")}
+        goes_on = self._sweep.goes_on(_name(trial), {**result, "metrics": metrics})
+        decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+        return decision
 
 
 class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types are Any here

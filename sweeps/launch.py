@@ -90,21 +90,18 @@ def _run(study: Study, results: Results, total: int, address: str) -> Outcome:
 def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
     from ray import tune
 
-    from sweeps.hooks import Suggest, Watch
-    from sweeps.stop_early import MultiObjectiveASHA
+    from sweeps.hooks import Judge, Suggest, Watch
     from trainables.trial import trainable
     from trainables.worker import Assignment
 
     resources = study.resources
-    stops_early = study.stop_early is not None and study.stop_early.kind != "none"
-    scheduler = MultiObjectiveASHA(study, sweep.results.records.values()) if stops_early else None
     shape = Assignment("", {}, "", "", resources.workers, resources.cpus, resources.gpus)
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch:
         tune.Tuner(
             trainable(shape),
             tune_config=tune.TuneConfig(
                 search_alg=Suggest(sweep),
-                scheduler=scheduler,
+                scheduler=Judge(sweep),
                 num_samples=-1,
                 max_concurrent_trials=at_once,
                 reuse_actors=resources.workers == 1,

@@ -1,94 +1,163 @@
-"""Multi-objective ASHA: at every rung a trial goes on only if it is among the best so far, by Pareto rank.
+"""Which trials are not worth their remaining steps; Ray Tune asks through ``hooks.Judge``, the simulator directly.
 
-Successive halving made asynchronous (Li et al. 2020) for several objectives (Schmucker et al. 2021). Rungs count
-optimiser steps, ours, not Tune's iterations, which start anew when a trial does.
+A verdict depends on the evaluations of all trials and never on the order of those that came before, so the rules are
+rebuilt from the results alone. Steps are the optimiser's, ours: Tune's iterations start anew when a trial does.
 """
 
-from collections.abc import Iterable
-from typing import Any
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import numpy as np
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from sweeps.pareto import non_dominated, signed
-from sweeps.results import TrialRecord, is_repeat
+from sweeps.pareto import signed
+from sweeps.ranking import place
+from sweeps.results import TrialRecord
 from sweeps.study import StopEarly, Study
 
 
-class Rungs:
-    """Who was how good when first seen at or after each rung; all objectives to be maximised."""
+class Rule(Protocol):
+    """Objectives are signed, to be maximised; a violation is 0 where every constraint holds."""
 
-    def __init__(self, plan: StopEarly, last_step: int) -> None:
-        assert plan.after is not None, "early stopping has a first rung"
-        self._keep = plan.keep
-        self._rungs: dict[int, dict[str, np.ndarray]] = {}
-        rung = float(plan.after)
-        while rung < last_step:
-            self._rungs[round(rung)] = {}
-            rung /= plan.keep
+    def remember(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+        """Take note of an evaluation; returns whether there is something to judge: once for each evaluation."""
+        ...
 
-    def goes_on(self, trial: str, step: int, values: np.ndarray) -> bool:
-        """Whether the trial goes on after these objectives (M,) at ``step``; remembers them."""
-        if not np.isfinite(values).all():
-            return True
-        rung = max((rung for rung in self._rungs if rung <= step), default=None)
-        if rung is None or trial in self._rungs[rung]:
-            return True
-        self._rungs[rung][trial] = values
-        points = np.stack(list(self._rungs[rung].values()))
-        if non_dominated(points)[-1]:
-            return True  # nothing seen here is better in every way
-        return bool(positions(points)[-1] < self._keep * len(points))
+    def goes_on(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+        """The verdict on the evaluation, right after it was remembered."""
+        ...
 
 
-def positions(points: np.ndarray) -> np.ndarray:
-    """(n,) place of each row, 0 is best: by front, and inside a front so that the first ones cover it (epsilon-net)."""
-    low, high = points.min(axis=0), points.max(axis=0)
-    scaled = (points - low) / np.where(high > low, high - low, 1)
-    place, taken = np.empty(len(points), int), 0
-    left = np.arange(len(points))
-    while len(left):
-        on_front = non_dominated(points[left])
-        for row in left[on_front][_spread(scaled[left[on_front]])]:
-            place[row], taken = taken, taken + 1
-        left = left[~on_front]
-    return place
+class Stopping:
+    """The rule of a study and all that it has seen."""
 
-
-def _spread(points: np.ndarray) -> list[int]:
-    """Rows in farthest-first order, from the best in the first objective."""
-    order = [int(points[:, 0].argmax())]
-    distance = np.linalg.norm(points - points[order[0]], axis=1)
-    while len(order) < len(points):
-        distance[order] = -1
-        order.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(points - points[order[-1]], axis=1))
-    return order
-
-
-class MultiObjectiveASHA(FIFOScheduler):  # type: ignore[misc]  # Ray's types are Any here
-    """``Rungs`` as Ray Tune asks for them."""
-
-    def __init__(self, study: Study, past: Iterable[TrialRecord]) -> None:
-        super().__init__()
-        self._objectives = study.objectives
+    def __init__(self, study: Study, past: Iterable[TrialRecord] = ()) -> None:
         assert study.stop_early is not None, "made only where a study stops early"
-        self._rungs = Rungs(study.stop_early, study.recipe.optim.steps)
+        self._study = study
+        plan, last = study.stop_early, most_steps(study)
+        self._rule: Rule = Median(plan) if plan.kind == "median" else Halving(plan, last, study.search.seed)
         for record in past:
-            if record.repeat_of:
-                continue
-            for evaluation in record.evaluations:
-                self._goes_on(record.trial, evaluation.step, evaluation.metrics)
+            for evaluation in [] if record.copy_of or record.repeat_of else record.evaluations:
+                self.remember(record.trial, evaluation.step, evaluation.metrics)
 
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Called with the flattened result, whose metrics are ``metrics/<name>``."""
-        metrics = {name: result.get(f"metrics/{name}", np.nan) for name in self._objectives}
-        name = trial.config["assignment"]["trial"]
-        if is_repeat(name):
-            return str(TrialScheduler.CONTINUE)  # who repeats a trial is asked how good it is, not whether
-        decision: str = TrialScheduler.CONTINUE if self._goes_on(name, result["step"], metrics) else TrialScheduler.STOP
-        return decision
+    def remember(self, trial: str, step: int, metrics: Mapping[str, float]) -> bool:
+        """An evaluation; whether ``goes_on`` is to be asked. A metric that is not finite is no evidence."""
+        return self._is_finite(metrics) and self._rule.remember(trial, step, *self._seen(metrics))
 
-    def _goes_on(self, trial: str, step: int, metrics: dict[str, float]) -> bool:
-        return self._rungs.goes_on(trial, step, signed([metrics], self._objectives)[0])
+    def goes_on(self, trial: str, step: int, metrics: Mapping[str, float]) -> bool:
+        """The verdict on an evaluation that ``remember`` said is to be judged."""
+        return self._rule.goes_on(trial, step, *self._seen(metrics))
+
+    def _seen(self, metrics: Mapping[str, float]) -> tuple[np.ndarray, float]:
+        missed = (constraint.violation(metrics) for constraint in self._study.constraints.values())
+        return signed([metrics], self._study.objectives)[0], sum(max(0.0, miss) for miss in missed)
+
+    def _is_finite(self, metrics: Mapping[str, float]) -> bool:
+        values, violation = self._seen(metrics)
+        return bool(np.isfinite([*values, violation]).all())
+
+
+def most_steps(study: Study) -> int:
+    """Of the longest trial that the knobs allow."""
+    knob = study.knobs.get("optim.steps")
+    return study.recipe.optim.steps if knob is None else max(int(end) for end in knob.ends())  # type: ignore[arg-type]
+
+
+class Halving:
+    """Asynchronous successive halving (Li et al. 2020), for several objectives (Schmucker et al. 2021).
+
+    At each rung only the best ``keep`` of those that ever reached it go on. Bracket b leaves out the first b rungs and
+    compares its own trials alone: insurance against curves that cross.
+    """
+
+    def __init__(self, plan: StopEarly, last_step: int, seed: int) -> None:
+        rungs = plan.rungs(last_step)
+        self._seed = seed
+        self._brackets = [Rungs(rungs[first:], plan.keep, plan.spares_front) for first in range(plan.brackets)]
+        self._shares = _shares([rungs[first:] for first in range(plan.brackets)], plan.keep, last_step)
+
+    def remember(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+        """The first evaluation at or past each rung counts there."""
+        return self.bracket(trial).remember(trial, step, values, violation)
+
+    def goes_on(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+        """Whether the trial is among the best of its rung."""
+        return self.bracket(trial).goes_on(trial, step)
+
+    def bracket(self, trial: str) -> "Rungs":
+        """Drawn by the study's seed and the trial's number."""
+        if len(self._brackets) == 1:
+            return self._brackets[0]
+        draw = np.random.default_rng([self._seed, int(trial)]).random()
+        return self._brackets[int(np.searchsorted(np.cumsum(self._shares)[:-1], draw, side="right"))]
+
+
+def _shares(brackets: list[list[int]], keep: float, last_step: int) -> np.ndarray:
+    """The probability of each bracket, such that all brackets spend the same number of steps, as in Hyperband.
+
+    Drawing with e^(number of rungs), as others do, knows neither ``keep`` nor where the last rung lies.
+    """
+    shares = np.array([1 / _expected_steps([0, *rungs, last_step], keep) for rungs in brackets])
+    return np.asarray(shares / shares.sum())
+
+
+def _expected_steps(ends: list[int], keep: float) -> float:
+    """Of a trial, where the share ``keep`` of the trials passes each end of a stretch but the last."""
+    return sum(keep**passed * (end - start) for passed, (start, end) in enumerate(itertools.pairwise(ends)))
+
+
+class Rungs:
+    """One bracket: how good each trial was when first seen at or past each of the ``steps``."""
+
+    def __init__(self, steps: Iterable[int], keep: float, spares_front: bool = True) -> None:
+        self._keep, self._spares_front = keep, spares_front
+        self._seen: dict[int, dict[str, tuple[float, ...]]] = {step: {} for step in steps}
+
+    def remember(self, trial: str, step: int, values: np.ndarray, violation: float = 0.0) -> bool:
+        """Whether the trial has reached a rung with this evaluation."""
+        rung = self._rung(step)
+        if rung is None or trial in self._seen[rung]:
+            return False
+        self._seen[rung][trial] = (violation, *values)
+        return True
+
+    def goes_on(self, trial: str, step: int) -> bool:
+        """Whether it is among the best there; nobody is stopped whom none beats in every way, if fronts are spared."""
+        rung = self._rung(step)
+        assert rung is not None, "only who has reached a rung is judged"
+        seen = np.array(list(self._seen[rung].values()))
+        found = place(list(self._seen[rung]).index(trial), seen[:, 1:], seen[:, 0])
+        return (found.leads and self._spares_front) or found.ahead < self._keep * len(seen)
+
+    def _rung(self, step: int) -> int | None:
+        return max((rung for rung in self._seen if rung <= step), default=None)
+
+
+class Median:
+    """The median rule of Vizier (Golovin et al. 2017), for one objective.
+
+    A trial is stopped where its best value so far is below the median of what at least three others, having come as
+    far, were worth on average from step ``after`` on. Violations do not count.
+    """
+
+    OTHERS = 3
+
+    def __init__(self, plan: StopEarly) -> None:
+        self._after = plan.after
+        self._curves: dict[str, dict[int, float]] = {}
+
+    def remember(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+        """Every evaluation from ``after`` on is judged."""
+        curve = self._curves.setdefault(trial, {})
+        if step in curve:
+            return False
+        curve[step] = float(values[0])
+        return step >= self._after
+
+    def goes_on(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+        """Whether its best is at least the median of the others' running means."""
+        others = [curve for name, curve in self._curves.items() if name != trial and max(curve) >= step]
+        windows = [[value for at, value in curve.items() if self._after <= at <= step] for curve in others]
+        means = [np.mean(window) for window in windows if window]
+        best = max(self._curves[trial].values())
+        return len(means) < self.OTHERS or bool(best >= np.median(means))

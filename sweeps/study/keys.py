@@ -33,7 +33,22 @@ class StopEarly:
 
     after: PositiveCount  # steps
     keep: Annotated[Number, Gt(0), Lt(1)] = 1 / 3
-    kind: Literal["moasha", "none"] = "moasha"  # none is as if there were no such key
+    kind: Literal["moasha", "asha", "median", "none"] = "moasha"  # none is as if there were no such key
+    brackets: PositiveCount = 1
+    protect_front: bool = True  # whom nothing beats in every way goes on
+
+    @property
+    def spares_front(self) -> bool:
+        """In successive halving as published for one objective, the best ``keep`` go on and nobody else."""
+        return self.protect_front and self.kind == "moasha"
+
+    def rungs(self, last_step: int) -> list[int]:
+        """``after``, ``after / keep``, ... before the last step."""
+        found, rung = [], float(self.after)
+        while rung < last_step:
+            found.append(round(rung))
+            rung /= self.keep
+        return found
 
 
 def _unless_none(stop_early: Any) -> Any:

@@ -35,6 +35,7 @@ def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
     yield from _prompts(source)
     yield from _batches(source, knobs)
     yield from _grid(source, knobs)
+    yield from _stopping(source)
     yield from _never_stops(source, knobs)
     yield from _seeds(source)
 
@@ -181,6 +182,23 @@ def _grid(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
             )
 
 
+_NOT_OF = {"asha": ("protect_front",), "median": ("keep", "brackets", "protect_front")}
+
+
+def _stopping(source: Source) -> Iterator[Problem]:
+    kind, objectives = source.at("stop_early", "kind"), mapping(source, "objectives")
+    if kind not in _NOT_OF:
+        return
+    if len(objectives) > 1:
+        yield source.problem(
+            ("stop_early", "kind"),
+            f"'{kind}' compares trials by one objective, got {len(objectives)} ({', '.join(objectives)}); "
+            "expected 'moasha'",
+        )
+    for name in mapping(source, "stop_early").keys() & _NOT_OF[kind]:
+        yield source.problem(("stop_early", name), f"unknown key of the kind '{kind}'")
+
+
 def _never_stops(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
     """A trial can only be stopped at an evaluation that is not its last."""
     stop: StopEarly | None = part(source, StopEarly, "stop_early")
@@ -194,6 +212,12 @@ def _never_stops(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
             ("stop_early", "after"),
             f"stops no trial: the first evaluation from step {stop.after} on is at the end, step {steps[1]}; "
             f"expected an evaluation before it (evaluation.every is {every[0]})",
+        )
+    elif stop.kind != "median" and steps[1] > 0 and stop.brackets > len(rungs := stop.rungs(steps[1])):
+        yield source.problem(
+            ("stop_early", "brackets"),
+            f"expected at most one for each rung before the end, of which there are {len(rungs)} "
+            f"({', '.join(map(str, rungs))}), got {stop.brackets}",
         )
 
 

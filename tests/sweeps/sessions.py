@@ -31,7 +31,7 @@ class Heard:
         self.by_trial[record.trial].append(evaluation.step)
 
     def end_trial(self, record: TrialRecord) -> None:
-        self.by_trial[record.trial].append(record.state)
+        self.by_trial.setdefault(record.trial, []).append(record.state)
 
     def update_front(
         self, front: list[TrialRecord], hypervolume: float, finished: int, files: dict[str, bytes]

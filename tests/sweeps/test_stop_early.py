@@ -1,101 +1,276 @@
-"""Early stopping: its order against brute force, its decisions on a stream made by hand."""
+"""Early stopping on simulated streams: against a plain second implementation, across kills, against Ray's own rules."""
 
-import itertools
+import dataclasses
+import math
+import random
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
+from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
-from sweeps.stop_early import MultiObjectiveASHA, Rungs, positions
-from sweeps.study import StopEarly, load_study
-from tests.sweeps.trials import repeat, trial
+from sweeps.results import Evaluation, TrialRecord
+from sweeps.stop_early import Halving, Rungs, Stopping
+from sweeps.study import StopEarly, Study, load_study
+from tests.sweeps import plain_ranking as plain
 
-
-def dominates(one, other):
-    return bool((one >= other).all() and (one > other).any())
-
-
-@pytest.mark.parametrize("objectives", [1, 2, 3])
-@pytest.mark.parametrize("seed", range(20))
-def test_a_trial_is_never_placed_behind_one_that_it_dominates(objectives, seed):
-    points = np.random.default_rng(seed).integers(0, 5, (9, objectives)).astype(float)
-    place = positions(points)
-    assert sorted(place) == list(range(9))
-    for one, other in itertools.permutations(range(9), 2):
-        if dominates(points[one], points[other]):
-            assert place[one] < place[other]
+OBJECTIVES = {1: "{clean: max}", 2: "{clean: max, pgd: max}", 3: "{clean: max, pgd: max, loss: min}"}
+STEPS = range(10, 90, 10)
+LAST = 80
+Report = tuple[int, int, dict[str, float]]  # trial, step, metrics
 
 
-def test_inside_a_front_the_first_places_go_to_its_ends():
-    points = np.array([[0.5, 0.5], [0.0, 1.0], [1.0, 0.0], [0.9, 0.1]])
-    place = positions(points)
-    assert place[2] == 0  # the best in the first objective
-    assert place[1] == 1  # the farthest from it
-    assert place[0] == 2  # the farthest from both
+def study(stop_early: str, objectives: int = 2, *settings: str, seed: int = 0) -> Study:
+    """80 steps, evaluated at every tenth."""
+    return load_study(
+        "alpha_study",
+        [
+            "recipe.evaluation.every=10",
+            f"stop_early={stop_early}",
+            f"objectives={OBJECTIVES[objectives]}",
+            f"search.seed={seed}",
+            *settings,
+        ],
+    )
 
 
-def rungs(after=10, keep=0.5, last=80):
-    return Rungs(StopEarly(after=after, keep=keep), last)
+def stream(seed: int, trials: int = 24) -> Iterator[Report]:
+    """Reports in a random order, each trial's own in the order of its steps; values repeat, some are no numbers."""
+    order = random.Random(seed)  # noqa: S311  # no secret
+    left = {trial: iter(STEPS) for trial in range(trials)}
+    while left:
+        trial = order.choice(list(left)[:4])
+        step = next(left[trial], None)
+        if step is None:
+            del left[trial]
+            continue
+        metrics = {name: order.randrange(12) / 12 for name in ("clean", "pgd", "loss")}
+        yield trial, step, metrics if order.random() > 0.05 else metrics | {"clean": float("nan")}
 
 
-def test_the_first_trial_at_a_rung_goes_on():
-    assert rungs().goes_on("0000", 10, np.array([0.1, 0.1]))
+def verdict(stopping: Stopping, report: Report) -> bool:
+    """As the sweep asks."""
+    trial, step, metrics = f"{report[0]:04d}", *report[1:]
+    return not stopping.remember(trial, step, metrics) or step == LAST or stopping.goes_on(trial, step, metrics)
 
 
-def test_a_trial_that_nothing_dominates_is_never_stopped():
-    plan = rungs(keep=0.1)
-    for number in range(20):
-        assert plan.goes_on(f"{number:04d}", 10, np.array([number / 20, 1 - number / 20]))
+def played(stopping: Stopping, reports: Iterator[Report]) -> list[tuple[Report, bool]]:
+    """Every report that is made, and whether its trial goes on."""
+    stopped, verdicts = set(), []
+    for report in reports:
+        if report[0] not in stopped:
+            verdicts.append((report, verdict(stopping, report)))
+            if not verdicts[-1][1]:
+                stopped.add(report[0])
+    return verdicts
 
 
-def test_the_worst_trial_at_a_rung_is_stopped():
-    plan = rungs()
-    plan.goes_on("0000", 10, np.array([0.9, 0.9]))
-    plan.goes_on("0001", 10, np.array([0.8, 0.8]))
-    assert not plan.goes_on("0002", 10, np.array([0.1, 0.1]))
+def recorded(verdicts: list[tuple[Report, bool]]) -> list[TrialRecord]:
+    records: dict[int, TrialRecord] = {}
+    for (trial, step, metrics), _ in verdicts:
+        record = records.setdefault(trial, TrialRecord(f"{trial:04d}", {}, {}, "", 0, "running"))
+        record.evaluations.append(Evaluation(step, metrics, float(step)))
+    return list(records.values())
 
 
-def test_before_the_first_rung_nobody_is_stopped():
-    plan = rungs(after=10)
-    plan.goes_on("0000", 10, np.array([0.9]))
-    plan.goes_on("0001", 10, np.array([0.8]))
-    assert plan.goes_on("0002", 9, np.array([0.0]))
+class PlainHalving:
+    """The rule from its definition, from the whole history at every question."""
+
+    def __init__(self, keep: float, spares_front: bool, bracket: Any, objectives: int) -> None:
+        self.keep, self.spares_front, self.bracket, self.objectives = keep, spares_front, bracket, objectives
+        self.history: list[Report] = []
+
+    def goes_on(self, trial: int, step: int, metrics: dict[str, float]) -> bool:
+        self.history.append((trial, step, metrics))
+        rungs = [rung for rung in self.bracket(trial) if rung <= step]
+        if metrics["clean"] != metrics["clean"] or step == LAST or not rungs:
+            return True
+        seen = {}  # the first evaluation at the rung: at or past it, and before the next one
+        for other, at, values in self.history:
+            reached = [rung for rung in self.bracket(other) if rung <= at]
+            is_there = reached[-1:] == rungs[-1:] and self.bracket(other) == self.bracket(trial)
+            if is_there and values["clean"] == values["clean"]:
+                seen.setdefault(other, (at, values))
+        if seen[trial] != (step, metrics):
+            return True
+        rows = [self.point(values) for _, values in seen.values()]
+        missed = [max(0.0, 0.25 - values["clean"]) for _, values in seen.values()]
+        own = list(seen).index(trial)
+        if self.spares_front and plain.leads(own, rows, missed):
+            return True
+        return plain.ahead(own, rows, missed) < self.keep * len(rows)
+
+    def point(self, metrics: dict[str, float]) -> list[float]:
+        return [metrics["clean"], metrics["pgd"], -metrics["loss"]][: self.objectives]
 
 
-def test_a_trial_is_judged_once_a_rung():
-    plan = rungs()
-    assert plan.goes_on("0000", 10, np.array([0.1]))
-    for number in range(1, 5):
-        plan.goes_on(f"{number:04d}", 10, np.array([0.9]))
-    assert plan.goes_on("0000", 15, np.array([0.1]))  # passed rung 10 long ago, rung 20 is ahead
+@pytest.mark.parametrize("keep", ["1/2", "1/3"])
+@pytest.mark.parametrize("protect_front", ["true", "false"])
+@pytest.mark.parametrize("brackets", [1, 3])
+@pytest.mark.parametrize(("objectives", "seed"), [(1, 0), (2, 0), (2, 1), (2, 2), (3, 0)])
+def test_every_verdict_is_that_of_the_plain_definition(
+    objectives: int, seed: int, brackets: int, protect_front: str, keep: str
+) -> None:
+    plan = f"{{after: 8, keep: {keep}, brackets: {brackets}, protect_front: {protect_front}}}"
+    asked = study(plan, objectives, "constraints={clean: '>= 0.25'}", seed=seed)
+    rungs = {"1/2": [8, 16, 32, 64], "1/3": [8, 24, 72]}[keep]
+    drawn = Halving(StopEarly(8, {"1/2": 1 / 2, "1/3": 1 / 3}[keep], brackets=brackets), LAST, seed)
+    firsts = [drawn._brackets.index(drawn.bracket(f"{trial:04d}")) for trial in range(24)]
+    reference = PlainHalving(
+        drawn._brackets[0]._keep, protect_front == "true", lambda trial: rungs[firsts[trial] :], objectives
+    )
+    verdicts = played(Stopping(asked), stream(seed))
+    assert [reference.goes_on(*report) for report, _ in verdicts] == [goes_on for _, goes_on in verdicts]
+    assert {goes_on for _, goes_on in verdicts} == {True, False}
 
 
-def test_a_metric_that_is_not_a_number_stops_nobody():
-    plan = rungs()
-    plan.goes_on("0000", 10, np.array([0.9]))
-    assert plan.goes_on("0001", 10, np.array([np.nan]))
+KINDS = {
+    "moasha": ("{after: 10}", 2),
+    "brackets": ("{after: 10, keep: 1/2, brackets: 3}", 3),
+    "asha": ("{kind: asha, after: 20, keep: 1/2}", 1),
+    "median": ("{kind: median, after: 20}", 1),
+}
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rule_rebuilt_from_the_results_at_any_moment_judges_as_the_undisturbed_one(kind: str, seed: int) -> None:
+    asked = study(*KINDS[kind])
+    verdicts = played(Stopping(asked), stream(seed))
+    for moment in range(0, len(verdicts), 3):
+        records = recorded(verdicts[:moment])
+        random.Random(moment).shuffle(records)  # noqa: S311  # no secret
+        rebuilt = Stopping(asked, records)
+        assert [verdict(rebuilt, report) for report, _ in verdicts[moment : moment + 8]] == [
+            goes_on for _, goes_on in verdicts[moment : moment + 8]
+        ]
+
+
+@pytest.mark.parametrize("moment", [5, 30])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_reported_again_changes_no_verdict(kind: str, moment: int) -> None:
+    asked = study(*KINDS[kind])
+    verdicts = played(Stopping(asked), stream(0))
+    rebuilt = Stopping(asked, recorded(verdicts[:moment]))
+    for report, _ in verdicts[:moment]:
+        assert verdict(rebuilt, report)
+    assert played(rebuilt, iter([report for report, _ in verdicts[moment:]])) == verdicts[moment:]
+
+
+def test_copies_and_repeats_count_at_no_rung() -> None:
+    asked, verdicts = study("{after: 10}"), played(Stopping(study("{after: 10}")), stream(0))
+    records = recorded(verdicts[:40])
+    others = [dataclasses.replace(record, trial=f"1{record.trial}") for record in records]
+    copies = [dataclasses.replace(record, copy_of="0000") for record in others]
+    repeats = [dataclasses.replace(record, repeat_of="0000") for record in others]
+    rebuilt = Stopping(asked, [*copies, *records, *repeats])
+    assert [verdict(rebuilt, report) for report, _ in verdicts[40:]] == [goes_on for _, goes_on in verdicts[40:]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_objective_under_moasha_is_asha_but_for_the_front(seed: int) -> None:
+    reports = list(stream(seed, trials=40))
+    asha, unprotected, protected = (
+        played(Stopping(study(f"{{after: 10, keep: 1/3, {kind}}}", 1)), iter(reports))
+        for kind in ("kind: asha", "kind: moasha, protect_front: false", "kind: moasha")
+    )
+    assert asha == unprotected
+    going = {(report[0], report[1]) for report, goes_on in asha if goes_on}
+    assert going <= {(report[0], report[1]) for report, goes_on in protected if goes_on}
+
+
+def test_asha_judges_as_rays_but_for_the_rounding_of_the_cut() -> None:
+    """Ray interpolates between the earlier values; here the trial itself counts too. It is one place at most."""
+    theirs = AsyncHyperBandScheduler("step", "clean", "max", max_t=LAST, grace_period=10, reduction_factor=3)
+    ours = Rungs([10, 30], keep=1 / 3, spares_front=False)
+    values = np.random.default_rng(0).random(300)
+    differ = 0
+    for number, value in enumerate(values):
+        trial: Any = RayTrial(number)
+        theirs.on_trial_add(None, trial)
+        goes_on = theirs.on_trial_result(None, trial, {"step": 10, "clean": value}) == TrialScheduler.CONTINUE
+        ours.remember(str(number), 10, np.array([value]))
+        if goes_on != ours.goes_on(str(number), 10):
+            differ += 1
+            assert abs((values[:number] > value).sum() - (number + 1) / 3) <= 1
+    assert differ < 10
+
+
+@dataclasses.dataclass(frozen=True)
+class RayTrial:
+    """All that Ray's schedulers ask of a trial."""
+
+    number: int
+
+    @property
+    def trial_id(self) -> str:
+        return str(self.number)
+
+
+@pytest.mark.parametrize("way", ["max", "min"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_median_rule_judges_as_rays(seed: int, way: str) -> None:
+    asked = study("{kind: median, after: 20}", 1, f"objectives={{clean: {way}}}")
+    theirs = MedianStoppingRule("step", "clean", way, grace_period=20, min_time_slice=math.inf)  # pauses nobody
+
+    def rays(report: Report) -> bool:
+        trial, step, metrics = report
+        if step == LAST:
+            theirs.on_trial_complete(None, RayTrial(trial), {"step": step, **metrics})
+            return True
+        return theirs.on_trial_result(None, RayTrial(trial), {"step": step, **metrics}) == TrialScheduler.CONTINUE
+
+    verdicts = played(Stopping(asked), (report for report in stream(seed) if report[2]["clean"] >= 0))
+    assert [goes_on for _, goes_on in verdicts] == [rays(report) for report, _ in verdicts]
+    assert {goes_on for _, goes_on in verdicts} == {True, False}
+
+
+def test_the_first_trial_at_a_rung_goes_on() -> None:
+    plan = Rungs([10], 0.1)
+    assert plan.remember("0", 10, np.array([0.1, 0.1]))
+    assert plan.goes_on("0", 10)
+
+
+def test_a_trial_that_nothing_dominates_is_stopped_only_if_the_front_is_not_spared() -> None:
+    for spares_front in (True, False):
+        plan = Rungs([10], 0.1, spares_front)
+        verdicts = []
+        for number in range(20):
+            plan.remember(str(number), 10, np.array([1 - number / 20, number / 20]))
+            verdicts.append(plan.goes_on(str(number), 10))
+        assert all(verdicts) == spares_front
+
+
+@pytest.mark.parametrize("every", [3, 10, 25])
+def test_a_rung_is_reached_at_the_first_evaluation_at_or_past_it(every: int) -> None:
+    plan = Rungs([10, 30], 0.5)
+    reached = [step for step in range(every, 80, every) if plan.remember("0", step, np.array([0.5]))]
+    assert reached == [-(-10 // every) * every, -(-30 // every) * every]
 
 
 @pytest.mark.parametrize("keep", [0.25, 1 / 3, 0.5])
-def test_about_the_kept_share_of_a_long_random_stream_goes_on(keep):
-    plan, generator = rungs(keep=keep), np.random.default_rng(0)
-    goes_on = [plan.goes_on(str(number), 10, generator.random(1)) for number in range(400)]
-    assert abs(np.mean(goes_on[100:]) - keep) < 0.08
+def test_about_the_kept_share_of_a_long_random_stream_goes_on(keep: float) -> None:
+    plan, generator, going = Rungs([10], keep), np.random.default_rng(0), []
+    for number in range(200):
+        plan.remember(str(number), 10, generator.random(1))
+        going.append(plan.goes_on(str(number), 10))
+    assert abs(np.mean(going[50:]) - keep) < 0.08
 
 
-def test_a_repeat_is_never_stopped_and_never_a_measure_for_others():
-    class Running:
-        def __init__(self, trial):
-            self.config = {"assignment": {"trial": trial}}
+def test_all_brackets_spend_the_same() -> None:
+    """Half of the trials pass each rung, so a trial of the three brackets costs 25, 40 and 60 steps of 80."""
+    plan = Halving(StopEarly(10, 0.5, brackets=3), 80, seed=3)
+    drawn = [plan._brackets.index(plan.bracket(f"{number:04d}")) for number in range(4000)]
+    steps = np.bincount(drawn) * [25, 40, 60]
+    assert steps / steps.mean() == pytest.approx(1, abs=0.06)
+    other = Halving(StopEarly(10, 0.5, brackets=3), 80, seed=4)
+    assert drawn[:50] != [other._brackets.index(other.bracket(f"{number:04d}")) for number in range(50)]
 
-    study = load_study("alpha_study", ["stop_early={after: 10, keep: 0.5}"])
-    past = [trial(i, dict.fromkeys(study.objectives, 0.9)) for i in range(4)]
-    scheduler = MultiObjectiveASHA(study, past)
-    for name, decision in (("0001.1", "CONTINUE"), ("0009", "STOP")):
-        poor = {"step": 200, **{f"metrics/{each}": 0.1 for each in study.objectives}}
-        assert scheduler.on_trial_result(None, Running(name), poor) == decision
 
-    lucky = [repeat(past[0], seed, dict.fromkeys(study.objectives, 0.99)) for seed in range(1, 9)]
-    for record in past:
-        record.evaluations[0].metrics.update(dict.fromkeys(study.objectives, 0.1))
-    good = {"step": 200, **{f"metrics/{each}": 0.5 for each in study.objectives}}
-    assert MultiObjectiveASHA(study, [*past, *lucky]).on_trial_result(None, Running("0009"), good) == "CONTINUE"
+def test_rungs_reach_to_the_longest_training_that_the_knobs_allow() -> None:
+    longer = study("{after: 100, keep: 1/2}", 2, "knobs={optim.steps: {integer: [40, 240]}}")
+    stopping = Stopping(longer)
+    assert not stopping.remember("0000", 90, {"clean": 0.5, "pgd": 0.5})
+    assert stopping.remember("0000", 100, {"clean": 0.5, "pgd": 0.5})
+    assert stopping.remember("0000", 210, {"clean": 0.5, "pgd": 0.5})

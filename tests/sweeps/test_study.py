@@ -182,6 +182,10 @@ MISTAKES: list[tuple[str, str, str, str]] = [
     ("{after: 10}", "{keep: 1/3}", "stop_early.after", "missing key, expected a whole number"),
     ("{after: 10}", "{after: 11}", "stop_early.after", "stops no trial"),
     ("{after: 10}", "{after: 10, keep: 1}", "stop_early.keep", "expected a number below 1, got 1"),
+    ("{after: 10}", "{after: 10, kind: asha}", "stop_early.kind", "got 2 (clean, pgd); expected 'moasha'"),
+    ("{after: 10}", "{after: 10, kind: median}", "stop_early.kind", "got 2 (clean, pgd); expected 'moasha'"),
+    ("{after: 10}", "{after: 10, brackets: 2}", "stop_early.brackets", "at most one for each rung"),
+    ("{after: 10}", "{after: 10, kind: mosha}", "stop_early.kind", "did you mean 'moasha'?"),
     ("{workers: 2}", "{workers: 33}", "recipe.data.batch_size", "each of the 33 workers, got 32"),
     ("{workers: 2}", "{gpus: 1.5}", "resources.gpus", "a whole number of them, got 1.5"),
     ("storage: runs", "storage: ''", "storage", "expected a folder or a URI, got nothing"),
@@ -210,6 +214,16 @@ def test_a_mistake_is_found_alone_at_its_line(old: str, new: str, key: str, expe
     planted = ELSEWHERE.get((old, key)) or new.strip().splitlines()[-1]
     assert place == f"question.yaml:{line_of(planted, path.read_text())}"
     assert expected in sentence
+
+
+@pytest.mark.parametrize(
+    "given", ["asha, protect_front: false", "median, keep: 1/2", "median, brackets: 1", "median, protect_front: true"]
+)
+def test_a_stopping_rule_that_compares_one_objective_refuses_the_keys_of_others(given: str, path: Path) -> None:
+    kind, key = given.split(":")[0].split(", ")
+    changes = ("{clean: max, pgd: max}", "{clean: max}"), ("{after: 10}", f"{{after: 10, kind: {given}}}")
+    (problem,) = problems(written(path, *changes))
+    assert f"stop_early.{key}: unknown key of the kind '{kind}'" in problem
 
 
 def test_two_knobs_of_one_path_are_one_too_many(path: Path) -> None:
