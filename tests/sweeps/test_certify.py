@@ -1,5 +1,6 @@
 """The front under attack again, on a real Ray: killed half-way, run again, and compared with doing it all at once."""
 
+import io
 import json
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import ray
 import torch
 from click.testing import CliRunner
 from mlflow.tracking import MlflowClient
+from rich.console import Console
 
 from robustcore.attacks import AutoAttack, Linf
 from robustcore.data import Digits
@@ -17,11 +19,20 @@ from robustcore.process import Process
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from robustcore.trained import load_trained
+from sweeps.certify.claims import claim_of
+from sweeps.certify.strength import read_strength
 from sweeps.cli import main
+from sweeps.driver import Sweep
+from sweeps.progress import Display
 from sweeps.results import Results
+from sweeps.stored import launched_study
+from sweeps.study import Study, load_study
+from sweeps.tracking.place import tracker_of
 from tests.sweeps.commands import STUDY, start, status, sweep, write_study
 from tests.sweeps.sockets import family
+from trainables.certify import measure
 from trainables.checkpoints import load_checkpoint
+from trainables.worker import in_place
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
 
@@ -35,14 +46,13 @@ THREE = STUDY.replace("loss.alpha: {choice: [0, 1]}", "loss.alpha: {choice: [0, 
 
 
 class Story:
-    """A study that was launched and certified, one checkpoint lost, and certified again by a process that is killed."""
+    """A study that was run and certified, one checkpoint lost, and certified again by a process that is killed."""
 
     def __init__(self, folder: Path) -> None:
         self.study, self.storage = write_study(folder, THREE), folder / "runs"
         self.folder = self.storage / "tiny"
-        self.launched = sweep(
-            "launch", self.study, "--storage", self.storage, "--certify", "--attack", FIRST, "--samples", 30
-        )
+        run(load_study(str(self.study), [f"storage={self.storage}"]))
+        self.first = self.without_ray()
         self.at_first = self.records()
         self.picture = (self.folder / "front.png").read_bytes()
         for file in (self.folder / "trials" / "0002" / "checkpoints").iterdir():
@@ -51,6 +61,18 @@ class Story:
         arguments = ["--storage", self.storage, "--attack", SECOND, "--format", "json"]
         self.again = sweep("certify", self.study, *arguments, code=1)
         self.printed = {trial["trial"]: trial for trial in json.loads(self.again.stdout)}
+
+    def without_ray(self) -> str:
+        """What certifying by the first attack prints, every part of it having been measured before, in this process."""
+        study, folder = launched_study(Folder(str(self.folder))), Folder(str(self.folder))
+        for record in self.records().values():
+            for part in claim_of(study, folder, record, read_strength(FIRST, 30)).missing():
+                assert measure(part) == ("", "")
+        arguments = ["certify", self.study, "--storage", self.storage, "--attack", FIRST, "--samples", 30]
+        done = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert not ray.is_initialized()
+        return done.stdout
 
     def records(self):
         return Results.read(str(self.folder / "results.parquet")).records
@@ -64,13 +86,12 @@ class Story:
         """Certify until the first file of this attack is there, kill the command, and say what there is then."""
         before = self.files()
         process = start("certify", self.study, "--storage", self.storage, "--attack", SECOND, log=log)
-        members: set[int] = set()
         deadline = time.monotonic() + 240
         while not self.files().keys() - before.keys():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
-            members |= family(process.pid)
-            time.sleep(0.05)
+            time.sleep(0.1)
+        members = family(process.pid)
         process.kill()
         process.wait()
         assert len(members) > 3, "Ray has servers and workers"
@@ -78,6 +99,21 @@ class Story:
             assert time.monotonic() < deadline, "Ray outlives the command"
             time.sleep(0.1)
         return self.files()
+
+
+def run(study: Study) -> None:
+    """Every trial, in this process, as a driver sees it."""
+    Folder(study.storage).at(study.name).write("study.json", json.dumps(study.as_json()).encode())
+    tracker, display = tracker_of(study), Display(study.name, 3, study.objectives, console=Console(file=io.StringIO()))
+    tracker.start_sweep({}, study.text)
+    running = Sweep(study, Results(f"{study.storage}/{study.name}/results.parquet"), 3, tracker, display)
+    for assignment in iter(running.next_assignment, None):
+        running.started(assignment.trial)
+        for result in in_place(assignment):
+            running.evaluated(assignment.trial, result)
+        running.ended(assignment.trial)
+    running.close()
+    assert tracker.close("FINISHED", timeout=120) == ""
 
 
 def lives(process: int) -> bool:
@@ -105,14 +141,20 @@ def at_once(story: Story, trial: str) -> Outcome:
     return suite(trained.loaded.encoder, Process())
 
 
-def test_a_launch_that_certifies_leaves_both_numbers_of_each_contender(story: Story) -> None:
+def test_each_contender_has_both_numbers_and_the_attack_is_named(story: Story) -> None:
     for record in story.at_first.values():
         assert record.certificate is not None
         assert record.certificate.samples == {"digits": 30}
         assert record.samples == {"digits": 400}
         assert record.certificate.attacks["pgd"]["steps"] == 1
         assert record.certificate.attacks["pgd"]["ball"] == BALL
-    assert "pgd under apgd (1 steps)" in story.launched.stdout
+        assert record.trial in story.first
+    assert "pgd under apgd (1 steps)" in story.first
+    assert "Certified on 30 images of digits." in story.first
+
+
+def test_the_picture_is_drawn_anew(story: Story) -> None:
+    assert (story.folder / "front.png").read_bytes() != story.picture
 
 
 def test_what_was_killed_half_way_says_the_same_as_what_never_was(story: Story) -> None:
@@ -169,10 +211,8 @@ def test_mlflow_has_the_certified_numbers_on_the_runs_of_the_sweep(story: Story)
 
 def test_an_attack_that_was_run_before_costs_nothing_even_where_the_weights_are_gone(story: Story) -> None:
     """Last of all: it puts the first certificates back."""
-    arguments = ["certify", story.study, "--storage", story.storage, "--attack", FIRST, "--samples", 30]
-    again = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
-    assert again.exit_code == 0
-    assert not ray.is_initialized()
+    again = story.without_ray()
+    assert again == story.first
     assert {trial: record.certificate for trial, record in story.records().items()} == {
         trial: record.certificate for trial, record in story.at_first.items()
     }

@@ -29,7 +29,8 @@ def swept(tmp_path_factory):
     """The study, its storage and the command's outcome."""
     folder = tmp_path_factory.mktemp("swept")
     study = write_study(folder, DIVERGING)
-    return study, folder / "runs", sweep("launch", study, "--storage", folder / "runs", code=1)
+    certify = ["--certify", "--attack", "{kind: apgd, steps: 1}", "--samples", 20]
+    return study, folder / "runs", sweep("launch", study, "--storage", folder / "runs", *certify, code=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,16 @@ def test_every_trial_ends_although_some_of_them_diverge(trials):
 def test_a_diverged_trial_says_in_one_sentence_why(trials):
     reasons = [trial["reason"] for trial in trials if trial["state"] == "failed"]
     assert all("loss became" in reason and "optim.lr" in reason for reason in reasons)
+
+
+def test_a_launch_that_certifies_ends_with_certificates_of_the_front(swept, trials):
+    members = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
+    certified = {trial["trial"]: trial["certificate"] for trial in trials if "certificate" in trial}
+    assert {member["trial"] for member in members} <= set(certified)
+    for certificate in certified.values():
+        assert certificate["samples"] == {"digits": 20}
+        assert certificate["attacks"]["pgd"]["kind"] == "apgd"
+    assert "pgd under apgd (1 steps)" in swept[2].stdout
 
 
 def test_the_same_knobs_are_not_paid_for_twice(trials):
