@@ -35,13 +35,16 @@ def certify_and_print(folder: Folder, strength: Strength, address: str, kind: st
 
 
 def _remarks(done: Certification) -> Iterator[str]:
-    if done.certified and (certificate := done.certified[0].certificate):
-        images = ", ".join(f"{count} images of {name}" for name, count in certificate.samples.items())
-        yield f"Certified on {images}."
-    yield from (
-        f"Trial {trial} joins the front: what beat it in the search does not under this attack."
-        for trial in done.joining()
-    )
+    for record in done.certified[:1]:
+        assert record.certificate is not None, "these have one"
+        samples = record.certificate.samples
+        few = any(count < record.samples.get(name, count) for name, count in samples.items())
+        images = [f"{count} of {record.samples.get(name, count)} images of {name}" for name, count in samples.items()]
+        yield f"Certified on {', '.join(images)}."
+        if few:
+            yield "Searched numbers are of all images: some of a difference may be which images were drawn."
+    for trial in done.joining():
+        yield f"Trial {trial} joins the front: what beat it in the search does not under this attack."
 
 
 def _as_json(done: Certification) -> str:

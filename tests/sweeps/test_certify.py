@@ -150,7 +150,7 @@ def test_each_contender_has_both_numbers_and_the_attack_is_named(story: Story) -
         assert record.certificate.attacks["pgd"]["ball"] == BALL
         assert record.trial in story.first
     assert "pgd under apgd (1 steps)" in story.first
-    assert "Certified on 30 images of digits." in story.first
+    assert "Certified on 30 of 400 images of digits." in story.first
 
 
 def test_the_picture_is_drawn_anew(story: Story) -> None:
