@@ -195,7 +195,8 @@ class Clip:
         return self.architecture
 
     def _created(self, name: str, tag: str | None, what: str) -> LoadedClip:
-        if (open_clip.get_model_config(name) or {}).get("text_cfg", {}).get("hf_model_name"):
+        known = {} if ":" in name else open_clip.get_model_config(name) or {}  # a folder says of itself what is wrong
+        if known.get("text_cfg", {}).get("hf_model_name"):
             raise ModelError(
                 f"{name} has a text tower of transformers, expected one of open_clip's own", "architecture"
             )

@@ -324,7 +324,7 @@ def test_mistake_10_clean_and_attacked_accuracy_are_of_the_same_images(
     assert sets == 1
     assert len(shown["clean"]) == round(31 * metrics["clean"])  # the others are fooled as they stand
     assert all(31 * metrics[name] == pytest.approx(round(31 * metrics[name])) for name in ("clean", "worst", *attacks))
-    monkeypatch.setattr("robustcore.evaluation.suite.survivors", mistakes.fewer_for_attacks)
+    monkeypatch.setattr("robustcore.evaluation.exhibit.survivors", mistakes.fewer_for_attacks)
     assert measured()[0] == 2
 
 
