@@ -1,5 +1,7 @@
 """Watches an attack for stalls: where a gradient is exactly zero, its sign is too, and the pixel never moves."""
 
+from threading import Lock
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ class ZeroGradients:
     def __init__(self) -> None:
         self._found: Tensor | None = None  # pixels without a gradient, and images where most pixels have none
         self._pixels = self._images = 0
+        self._lock = Lock()  # several threads may attack at once
 
     def watch(self, loss_at: LossAt) -> LossAt:
         """The same loss; whoever takes its gradient is counted."""
@@ -30,9 +33,10 @@ class ZeroGradients:
     def _count(self, gradient: Tensor) -> None:
         zeros = (gradient == 0).flatten(1).sum(dim=1)
         found = torch.stack([zeros.sum(), (2 * zeros > gradient[0].numel()).sum()])
-        self._found = found if self._found is None else self._found + found
-        self._pixels += gradient.numel()
-        self._images += len(gradient)
+        with self._lock:
+            self._found = found if self._found is None else self._found + found
+            self._pixels += gradient.numel()
+            self._images += len(gradient)
 
     def counts(self) -> dict[str, float]:
         """``zeros`` of ``pixels``, and the gradients ``stalled``, most of whose pixels are zeros, of all ``taken``."""

@@ -24,6 +24,7 @@ from robustcore.process import Process
 from robustcore.recipe import recipe_from
 from sweeps.results import Results
 from sweeps.study import load_study
+from tests.benchmark_autoattack import autoattack_table
 from tests.sweeps.commands import COMMAND, STUDY, write_study
 
 TRIALS = 7  # the first one of each sweep starts its actor and is not counted
@@ -51,6 +52,7 @@ def main() -> None:
     table.add_row(row, *_compared(speed, bare, digits=0))
     table.add_row("share of that time in the attack; 4 of its 5 forward passes", f"{share:.2f}", "", "")
     Console(width=130).print(table)
+    Console(width=130).print(autoattack_table())
 
 
 def _compared(ours: float, beside: float, digits: int) -> tuple[str, str, str]:

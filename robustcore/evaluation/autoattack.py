@@ -5,7 +5,9 @@ happens to an image depends on its own numbers alone, not on the batch, the orde
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,8 @@ from robustcore.types import Images, Labels, Logits, PerImage
 
 _LEAST_ROWS = 8  # matrix products of fewer rows take other paths, and sum in another order
 _TURNS = 5
+_THREADS = 4
+_CACHED_ROWS = 128  # of a batch on a CPU: more of them leave its cache, even those of a small encoder
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def withstand(attack: AutoAttack, victim: Victim, batch_size: int) -> Verdict:
     Raises InputError where there are too few classes for a stage that was asked for.
     """
     attack.check_classes(victim.classifier.num_classes)
+    victim = replace(victim, images=_one_by_one(victim.images))
     stages = attack.programme(victim.classifier.num_classes)
     fooled_in = torch.full((len(victim.labels),), -1)
     watches = {stage: ZeroGradients() for stage in stages}
@@ -81,10 +86,42 @@ def withstand(attack: AutoAttack, victim: Victim, batch_size: int) -> Verdict:
         rivals = _rivals(victim, min(attack.targets, victim.classifier.num_classes - 1), batch_size)
         for number, stage in enumerate(stages):
             left = (fooled_in < 0).nonzero().squeeze(1)
-            if len(left):
-                assault = _Assault(attack, number, stage, victim, left, rivals, watches[stage])
-                fooled_in[left[assault.fooled(batch_size)]] = number
+
+            def fooled(some: Tensor, number: int = number, stage: Stage = stage) -> Tensor:
+                return some[_Assault(attack, number, stage, victim, some, rivals, watches[stage]).fooled(batch_size)]
+
+            for places in _side_by_side(fooled, left, victim.labels.device):
+                fooled_in[places] = number
     return Verdict(stages, fooled_in, watches)
+
+
+def _side_by_side(work: Callable[[Tensor], Tensor], places: Tensor, device: torch.device) -> list[Tensor]:
+    """What ``work`` makes of the places; on a CPU they are dealt out to a few threads, each with a share of the cores.
+
+    Two cores in one small matrix product wait for each other, and for whoever else uses them; in two of them they do
+    not. A GPU is filled by one thread.
+    """
+    cores = torch.get_num_threads() if device.type == "cpu" else 1
+    threads = min(cores, _THREADS, len(places))
+    if threads < 2:
+        return [work(places)] if len(places) else []
+    torch.set_num_threads(cores // threads)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(work, [places[first::threads] for first in range(threads)]))
+    finally:
+        torch.set_num_threads(cores)
+
+
+def _one_by_one(images: Callable[[Tensor], Images]) -> Callable[[Tensor], Images]:
+    """Files and caches are not made to be read by several threads."""
+    lock = Lock()
+
+    def locked(places: Tensor) -> Images:
+        with lock:
+            return images(places)
+
+    return locked
 
 
 @torch.no_grad()
@@ -133,10 +170,11 @@ class _Assault:
 
     def fooled(self, batch_size: int) -> Tensor:
         """(len(left),) bool."""
+        on_cpu = self._victim.labels.device.type == "cpu"
+        batch_size = min(batch_size, _CACHED_ROWS) if on_cpu else batch_size
         rows = self._started(batch_size)
         # Who is done must be known before others take their rows, and a GPU is waited for to know it: every few looks
         # there. What comes from bf16 is checked as it comes.
-        on_cpu = rows.labels.device.type == "cpu"
         turns = 1 if on_cpu or self._victim.precision != torch.float32 else _TURNS
         while len(rows.place):
             for _ in range(turns):

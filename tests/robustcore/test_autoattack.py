@@ -1,5 +1,6 @@
 """AutoAttack: what it may be asked for, and verdicts that are known, repeat, and hang on nothing but the image."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -78,6 +79,28 @@ def test_a_verdict_hangs_neither_on_the_batch_nor_on_who_attacks_the_others(ball
     for places in (torch.arange(0, COUNT, 2), torch.arange(1, COUNT, 2).flip(0)):
         apart[places] = torch.tensor(fates(ball, part(whole, places)))
     assert apart.tolist() == expected
+
+
+def test_two_cores_attack_side_by_side_and_nothing_changes() -> None:
+    seen, at_once = [], []
+
+    def images(places: Tensor) -> Tensor:
+        at_once.append(1)
+        seen.append(len(at_once))
+        time.sleep(0.001)  # time for another thread to come in
+        at_once.pop()
+        return IMAGES[places]
+
+    one = withstand(AutoAttack(BALLS[0], **SMALL), victim(), 8)
+    torch.set_num_threads(2)
+    try:
+        two = withstand(AutoAttack(BALLS[0], **SMALL), replace(victim(), images=images), 8)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert two.fooled_in.tolist() == one.fooled_in.tolist()
+    assert set(seen) == {1}  # images are read by one thread at a time
+    assert two.gradients["apgd_ce"].counts() == one.gradients["apgd_ce"].counts()
 
 
 def linear(scale: float = 1.0) -> tuple[Encoder, Tensor]:
