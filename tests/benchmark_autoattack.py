@@ -7,6 +7,7 @@ clock, so that other work on the machine disturbs less.
 
 import time
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -77,13 +78,13 @@ def _ours(victim: Victim) -> Fooled:
 
 
 def _theirs(victim: Victim, images: Tensor) -> Fooled:
-    from pyautoattack import AutoAttack as Theirs
+    theirs = import_module("pyautoattack").AutoAttack  # no dependency
 
     def logits(pixels: Tensor) -> Tensor:
         return victim.classifier(victim.encoder(pixels))
 
     def fooled(stage: Stage, left: Tensor) -> Tensor:
-        attack: Any = Theirs(logits, attacks=[STAGES[stage]], eps=EPS, norm="Linf", seed=0, version="custom")
+        attack: Any = theirs(logits, attacks=[STAGES[stage]], eps=EPS, norm="Linf", seed=0, version="custom")
         # As its standard version has it.
         attack.apgd.n_restarts = attack.fab.n_restarts = 1
         attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = 9
