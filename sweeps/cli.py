@@ -257,7 +257,8 @@ def evaluate(**options: Any) -> None:
 
     MODEL is ARCHITECTURE:TAG of open_clip (ViT-B-32-quickgelu:openai), the same with the image tower of a file in its
     place (ViT-L-14-quickgelu:openai+fare.pt), a checkpoint or exported folder, ARCHITECTURE:FILE, digits,
-    digits-simclr, or STUDY:TRIAL of a sweep. Without --suite, --data and --retrieval, it is measured on the digits.
+    digits-simclr, or STUDY:TRIAL of a sweep. Without --suite, --data and --retrieval, all are measured on what the
+    first STUDY:TRIAL was, else on the digits.
     """
     from sweeps.evaluate.command import run
 

@@ -22,6 +22,7 @@ from robustcore.models.huggingface import (
     open_clip_tensors,
     preprocess_config,
 )
+from robustcore.models.lean import lean
 from robustcore.models.lora import Lora
 from robustcore.models.openclip import open_clip
 from robustcore.models.text import TextTower
@@ -258,7 +259,7 @@ def _taken_apart(
     scale: Any = model.logit_scale
     model.eval()
     return LoadedClip(
-        Encoder(visual, mean, std),
+        Encoder(lean(visual), mean, std),
         model,
         config,
         tokenizer or _tokenizer("ViT-B-32", model),

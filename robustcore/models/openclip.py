@@ -11,8 +11,9 @@ if _absent:
     sys.modules["transformers"] = None  # type: ignore[assignment]  # what Python itself means by it: not to be found
 try:
     import open_clip
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 finally:
     if _absent:
         del sys.modules["transformers"]
 
-__all__ = ["open_clip"]
+__all__ = ["ResidualAttentionBlock", "VisionTransformer", "open_clip"]

@@ -5,6 +5,7 @@ The next hop is ``trainables.measure``.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from robustcore.data import Data, Digits
@@ -14,11 +15,13 @@ from robustcore.evaluation.tables import together
 from robustcore.models import SimClr
 from robustcore.models.named import model_named
 from robustcore.process import Process
+from robustcore.recipe import recipe_from
 from robustcore.suites.stored import stored_at
 from robustcore.trained import Trained, load_untrained
 from sweeps.evaluate.request import Request, evaluations, missing
 from sweeps.finished import finished_trial, trained_model
 from sweeps.options import folder_of
+from sweeps.results import TrialRecord
 from sweeps.stored import RequestError
 from trainables.measure import anchors, measured, process_on
 
@@ -41,7 +44,7 @@ def evaluate_models(
     """
     if lacking := missing(request):
         raise RequestError("\n".join(lacking))
-    parts = list(evaluations(request))
+    parts = list(evaluations(request if request.names_sets else _on_own_sets(request, models, storage)))
     process = process_on(device, Path.home() / ".cache" / "robust-sweeps")
     original = anchors(model_named(drift_from), process) if drift_from is not None else None
     found: dict[str, Outcome] = {}
@@ -60,12 +63,28 @@ def evaluate_models(
     return found
 
 
-def _trained(text: str, storage: str | None, probe: str | None, process: Process) -> Trained:
-    try:
-        trial = _TRIAL.fullmatch(text)
+def _on_own_sets(request: Request, models: Sequence[str], storage: str | None) -> Request:
+    """On what the study of the first trial among the models measures."""
+    for model in models:
+        trial = _TRIAL.fullmatch(model)
         if trial is not None:
-            folder = folder_of(trial["study"], storage)
-            return trained_model(folder, finished_trial(folder, trial["trial"]), process)[1]
+            return replace(request, own=recipe_from(_finished(trial, storage).recipe).evaluation)
+    return request
+
+
+def _finished(trial: re.Match[str], storage: str | None) -> TrialRecord:
+    try:
+        return finished_trial(folder_of(trial["study"], storage), trial["trial"])
+    except RequestError as error:
+        raise RequestError(f"{trial[0]}: {error}") from None
+
+
+def _trained(text: str, storage: str | None, probe: str | None, process: Process) -> Trained:
+    trial = _TRIAL.fullmatch(text)
+    record = _finished(trial, storage) if trial is not None else None
+    try:
+        if trial is not None and record is not None:
+            return trained_model(folder_of(trial["study"], storage), record, process)[1]
         model = model_named(text)
         return load_untrained(model, process, _probed_on(model, probe))
     except RequestError as error:

@@ -43,6 +43,12 @@ class Request:
     prompts: tuple[str, ...] = ()
     drifts: bool = False
     batch_size: int = 128
+    own: Evaluation | None = None  # of a trial: its sets stand in where none was asked for
+
+    @property
+    def names_sets(self) -> bool:
+        """Whether it says what to measure on."""
+        return bool(self.suite or self.data or self.retrieval)
 
     def ball(self) -> dict[str, Any]:
         """As a recipe writes it. Raises RequestError where eps is no number."""
@@ -133,7 +139,9 @@ def _of_retrieval(attacks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sets(request: Request) -> Iterator[tuple[str, Data, tuple[str, ...]]]:
-    default: tuple[str, ...] = () if request.suite or request.retrieval else (_DIGITS,)
+    default: tuple[str, ...] = () if request.names_sets or request.own is not None else (_DIGITS,)
+    for name, source, prompts in request.own.sets() if request.own is not None else ():
+        yield name, _limited(source, request), prompts
     for set_id in suite_sets(request.suite) if request.suite else ():
         yield set_id, *_known(set_id, request)
     for text in request.data or default:
@@ -141,10 +149,13 @@ def _sets(request: Request) -> Iterator[tuple[str, Data, tuple[str, ...]]]:
             yield text, *_known(text, request)
         elif text.lstrip().startswith("{"):
             source = _written(text)
-            limit = request.samples or source.limit
-            yield source.kind, replace(source, limit=limit), _default_prompts()
+            yield source.kind, _limited(source, request), _default_prompts()
         else:
             yield _name(text), stored_at(text, request.samples), _default_prompts()
+
+
+def _limited(source: Any, request: Request) -> Any:
+    return replace(source, limit=request.samples or source.limit)
 
 
 def _known(set_id: str, request: Request) -> tuple[Data, tuple[str, ...]]:
@@ -171,6 +182,8 @@ def _default_prompts() -> tuple[str, ...]:
 
 
 def _captioned(request: Request) -> Iterator[tuple[str, Captions]]:
+    for name, source in request.own.retrieval.items() if request.own is not None else ():
+        yield name, _limited(source, request)
     for path in request.retrieval:
         yield _name(path), _to_evaluate(ParquetCaptions(path, limit=request.samples))
 

@@ -104,7 +104,11 @@ def test_a_trial_is_measured_as_its_last_evaluation_was(data: Path, tmp_path: Pa
     trained, original = measured("mine:3", "digits", *own)
     assert trained["metrics"]["clean"] == last.metrics["clean"]
     assert trained["metrics"]["PGD-2"] == last.metrics["pgd"] != original["metrics"]["PGD-2"]
+    (unsaid,) = measured("mine:3", *own[2:])
+    assert unsaid["samples"] == last.samples  # its own sets, and not the digits that ship
+    assert unsaid["metrics"]["PGD-2"] == last.metrics["pgd"]
     assert "trial 0004 is failed (it diverged)" in refused("mine:4", *own)
+    assert "trial 0004 is failed (it diverged)" in refused("mine:4")
     assert "no trial '9' in the study" in refused("mine:9", *own)
 
 
