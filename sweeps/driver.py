@@ -5,7 +5,7 @@ state is in its checkpoints, so a sweep that is killed loses nothing that was fi
 """
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from importlib.metadata import version
 from typing import Any
 
@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
-from sweeps.pareto import front, front_hypervolume
 from sweeps.progress import Display
 from sweeps.repeats import due_repeats
 from sweeps.report import front_files
 from sweeps.results import Evaluation, Results, TrialRecord
 from sweeps.search import Search
+from sweeps.standing import Standing
 from sweeps.stop_early import Stopping
 from sweeps.stored import embeddings_cache
 from sweeps.study import Study
@@ -27,7 +27,7 @@ from trainables.worker import Assignment
 
 _PACKAGES = ("robust-sweeps", "torch", "open_clip_torch", "ray", "optuna", "numpy")
 _DRAW_EVERY = 20.0  # seconds between two drawings of the front while trials run
-_SAVE_SHARE = 20  # evaluations are saved so rarely that saving takes a twentieth of the time
+_SHARE = 20  # drawing, and saving what can be told again, takes at most a twentieth of the time
 
 
 class Sweep:
@@ -45,8 +45,15 @@ class Sweep:
         self._complete: set[str] = set()
         self._judged: set[str] = set()
         self._stopping = Stopping(study, results.records.values()) if study.stop_early else None
-        self._saved = self._drawn = self._saving = 0.0
+        self._saved = self._drawn = self._saving = self._drawing = 0.0
+        # All of these are known from the results; kept, for going through thousands of trials at each event is slow.
+        self._standing = Standing(study.objectives, study.feasible)
+        self._asked = 0  # trials that the sampler has suggested
+        self._originals: dict[str, TrialRecord] = {}  # by recipe: the trial that stands for it
+        self._copies: dict[str, list[TrialRecord]] = defaultdict(list)  # by trial: who waits for its result
+        self._moved: list[TrialRecord] = []  # since they were last shown
         for record in results.records.values():
+            self._note(record)
             if not record.repeat_of:
                 self._search.remember(record)
         for record in list(results.records.values()):
@@ -66,7 +73,7 @@ class Sweep:
         while True:
             if self._unfinished:
                 return self._assignment(self._unfinished.popleft())
-            if self._asked() >= self._total:
+            if self._asked >= self._total:
                 return self._repeats()
             record = self._suggested()
             if record.state == "pending" and not record.copy_of:
@@ -83,6 +90,7 @@ class Sweep:
         record.started = record.started or time.time()
         self._save()
         self._tracker.start_trial(record)
+        self._moved.append(record)
         self._show()
 
     def goes_on(self, trial: str, result: dict[str, Any]) -> bool:
@@ -119,9 +127,10 @@ class Sweep:
         if record.record(evaluation):
             record.samples, record.flags = result["samples"], result["flags"]
             self._tracker.evaluate(record, evaluation)
-            if trial in self._judged or time.monotonic() - self._saved > _SAVE_SHARE * self._saving:
+            if trial in self._judged or time.monotonic() - self._saved > _SHARE * self._saving:
                 self._judged.discard(trial)
                 self._save()
+            self._moved.append(record)
             self._show()
 
     def ended(self, trial: str, error: str = "") -> None:
@@ -135,9 +144,8 @@ class Sweep:
         else:
             record.state, record.reason = "stopped", f"among the worse at step {record.step}"
         self._settle(record)
-        for twin in self.results.records.values():
-            if twin.copy_of == trial and twin.state == "pending":
-                self._copy(twin, record)
+        for copy in self._copies.pop(trial, []):
+            self._copy(copy, record)
         self._save()
         self._draw(at_once=False)
         self._show()
@@ -155,18 +163,27 @@ class Sweep:
 
     def front(self) -> list[TrialRecord]:
         """The front of the finished trials."""
-        return front(self.results.records.values(), self.study.objectives, self.study.feasible)
+        return self._standing.members
 
-    def _asked(self) -> int:
-        """How many trials the sampler has suggested."""
-        return sum(not record.repeat_of for record in self.results.records.values())
+    def _note(self, record: TrialRecord) -> None:
+        """A trial that is new here."""
+        if not record.repeat_of:
+            self._asked += 1
+        if not record.copy_of:
+            self._originals.setdefault(record.recipe_hash, record)
+        elif record.state == "pending":
+            self._copies[record.copy_of].append(record)
+        self._standing.add(record, self.results.records.values())
+        self._moved.append(record)
 
     def _repeats(self) -> Assignment | None:
         """The first of a round of repeats, which begins when everything before it has ended."""
         if self.study.search.seeds == 1 or self.unfinished():
             return None
         due = due_repeats(self.results.records.values(), self.study)
-        self.results.records |= {record.trial: record for record in due}
+        for record in due:
+            self.results.records[record.trial] = record
+            self._note(record)
         self._unfinished.extend(due)
         return self._assignment(self._unfinished.popleft()) if due else None
 
@@ -175,7 +192,7 @@ class Sweep:
         knobs, sampler = self._search.ask()
         recipe = self.study.recipe_at(knobs)
         record = TrialRecord(
-            trial=f"{self._asked():04d}",
+            trial=f"{self._asked:04d}",
             knobs=knobs,
             recipe=recipe,
             recipe_hash="",
@@ -190,22 +207,17 @@ class Sweep:
                 "failed",
                 f"these knobs do not go together: {error.errors()[0]['msg']}",
             )
-        twin = self._twin(record)
+        twin = self._originals.get(record.recipe_hash)
         self.results.records[record.trial] = record
+        if record.state != "failed" and twin is not None:
+            record.copy_of = twin.trial
+        self._note(record)
         if record.state == "failed":
             self._settle(record)
-        elif twin is not None:
-            record.copy_of = twin.trial
-            if twin.state not in ("pending", "running"):
-                self._copy(record, twin)
+        elif twin is not None and twin.state not in ("pending", "running"):
+            self._copies[twin.trial].remove(record)
+            self._copy(record, twin)
         return record
-
-    def _twin(self, record: TrialRecord) -> TrialRecord | None:
-        """The trial that already stands for the same recipe."""
-        for other in self.results.records.values():
-            if other.recipe_hash == record.recipe_hash and not other.copy_of:
-                return other
-        return None
 
     def _copy(self, record: TrialRecord, twin: TrialRecord) -> None:
         """The same knobs are not paid for twice."""
@@ -216,6 +228,8 @@ class Sweep:
         self._settle(record)
 
     def _settle(self, record: TrialRecord) -> None:
+        self._standing.add(record, self.results.records.values())
+        self._moved.append(record)
         if not record.repeat_of:
             self._search.tell(record)
         if record.copy_of or not record.started:
@@ -243,18 +257,18 @@ class Sweep:
         self._saving = self._saved - started
 
     def _show(self) -> None:
-        self._display.update(self.results.records.values(), self._tracker.warning)
+        moved, self._moved = self._moved, []
+        self._display.update(self.results.records.values(), self._tracker.warning, moved)
 
     def _draw(self, at_once: bool) -> None:
         """The front's numbers always, its pictures now and then: they take a while."""
-        records, objectives = list(self.results.records.values()), self.study.objectives
-        members = self.front()
-        volume = front_hypervolume(records, objectives, self.study.feasible)
-        finished = sum(record.state == "finished" for record in records)
-        files: dict[str, bytes] = {}
-        if at_once or time.monotonic() - self._drawn > _DRAW_EVERY:
-            self._drawn = time.monotonic()
-            files = front_files(records, members, objectives, self.study.name, self.study.feasible)
+        standing, files = self._standing, dict[str, bytes]()
+        started = time.monotonic()
+        if at_once or started - self._drawn > max(_DRAW_EVERY, _SHARE * self._drawing):
+            records, study = list(self.results.records.values()), self.study
+            files = front_files(records, standing.members, study.objectives, study.name, study.feasible)
             for name, content in files.items():
                 self.folder.write(name, content)
-        self._tracker.update_front(members, volume, finished, files)
+            self._drawn = time.monotonic()
+            self._drawing = self._drawn - started
+        self._tracker.update_front(standing.members, standing.hypervolume, standing.finished, files)

@@ -5,7 +5,7 @@ The driver calls ``update`` on each event; the panel refreshes itself in between
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps import wording
-from sweeps.pareto import Feasible, Objectives, always, front, front_hypervolume
+from sweeps.pareto import Feasible, Objectives, always
 from sweeps.results.records import State, TrialRecord
+from sweeps.standing import Standing
 
 ENDED: tuple[State, ...] = ("finished", "stopped", "failed")
 BESIDES: tuple[State, ...] = ("running", "stopped", "failed")
@@ -41,10 +42,13 @@ class Display:
         self.console = console or Console()
         self._asked = total  # repeats come on top, as they become known
         self.pace = Pace(total, clock)
-        self.records: list[TrialRecord] = []
         self.note = ""
-        self._front = (-1, 0, 0.0)
-        self._said: dict[str, tuple[State, int]] | None = None
+        self._standing = Standing(objectives, feasible)
+        self._is_first, self._repeats = True, 0
+        self._states: dict[str, State] = {}
+        self._counts: Counter[State] = Counter()
+        self._running: dict[str, TrialRecord] = {}
+        self._told: dict[str, int] = {}  # the steps of the running trials
         is_live = self.console.is_terminal and not self.console.is_dumb_terminal
         self._live = Live(console=self.console, get_renderable=self._panel, refresh_per_second=2) if is_live else None
 
@@ -59,36 +63,51 @@ class Display:
         if self._live:
             self._live.stop()
 
-    def update(self, records: Iterable[TrialRecord], note: str = "") -> None:
-        """Show these records; ``note`` is a warning that stands until it is replaced by another or by ""."""
-        records = list(records)
-        self.total = self.pace.total = self._asked + sum(bool(record.repeat_of) for record in records)
-        self.pace.see(records)
-        finished = sum(record.state == "finished" for record in records)
-        if finished != self._front[0]:  # else neither can have changed, and many objectives make it slow
-            members = front(records, self.objectives, self.feasible)
-            volume = front_hypervolume(records, self.objectives, self.feasible)
-            self._front = (finished, len(members), volume)
-        is_news, self.note, self.records = note != self.note, note, records
+    def update(
+        self, records: Collection[TrialRecord], note: str = "", moved: Sequence[TrialRecord] | None = None
+    ) -> None:
+        """Show these records, of which only those that ``moved`` have changed since the last call: any, if None.
+
+        ``note`` is a warning that stands until it is replaced by another or by "".
+        """
+        is_first, self._is_first = self._is_first, False
+        moved = list(records) if is_first or moved is None else moved
+        before = [self._see(record, records) for record in moved]
+        self.total = self.pace.total = self._asked + self._repeats
+        is_news, self.note = note != self.note, note
         if self._live:
-            self._live.refresh()
             return
-        if self._said is None:
-            self._said = {r.trial: (r.state, r.step) for r in records if r.state in ENDED}
-            if self._said:  # by an earlier process: that it is there is worth a line, all of it is not
-                self._line(self._summary())
-        for record in records:
-            self._say(record, self._said)
+        if is_first and any(record.state in ENDED for record in moved):
+            self._line(self._summary())  # that an earlier process did it is worth a line, all of it is not
+        for record, state in zip(moved, before, strict=True):
+            if not (is_first and record.state in ENDED):
+                self._say(record, state)
         if note and is_news:
             self._line(f"warning: {note}")
 
-    def _say(self, record: TrialRecord, said: dict[str, tuple[State, int]]) -> None:
-        """One line if this trial has moved since what was ``said`` of it."""
-        before = said.get(record.trial, ("pending", 0))
-        said[record.trial] = (record.state, record.step)
-        if before == (record.state, record.step) or record.state == "pending":
-            return
-        if record.state in ENDED:
+    def _see(self, record: TrialRecord, records: Collection[TrialRecord]) -> State:
+        """Count it; returns the state that it was in before."""
+        before = self._states.get(record.trial)
+        if before == record.state:
+            return before
+        if before is None:
+            self._repeats += bool(record.repeat_of)
+        else:
+            self._counts[before] -= 1
+        self._states[record.trial] = record.state
+        self._counts[record.state] += 1
+        self._running.pop(record.trial, None)
+        if record.state == "running":
+            self._running[record.trial] = record
+        elif record.state in ENDED:
+            self._standing.add(record, records)
+        self.pace.see(record, self._counts)
+        return before or "pending"
+
+    def _say(self, record: TrialRecord, before: State) -> None:
+        """One line if this trial has moved from the state ``before``, or from the step that was told."""
+        if record.state in ENDED and record.state != before:
+            self._told.pop(record.trial, None)
             took = f"copy of {record.copy_of}" if record.copy_of else ""
             details = [
                 wording.knobs(record),
@@ -97,11 +116,12 @@ class Display:
             ]
             self._line(f"trial {record.trial} {record.state}: {'; '.join(filter(None, details))}")
             self._line(self._summary())
-            return
-        if before[0] != record.state:
-            self._line(f"trial {record.trial} started: {wording.knobs(record)}")
-        if record.step > before[1]:
-            self._line(f"trial {record.trial} step {_steps(record)}: {wording.metrics(record)}")
+        elif record.state == "running":
+            if before != "running":
+                self._line(f"trial {record.trial} started: {wording.knobs(record)}")
+            if record.step > self._told.get(record.trial, 0):
+                self._told[record.trial] = record.step
+                self._line(f"trial {record.trial} step {_steps(record)}: {wording.metrics(record)}")
 
     def _line(self, text: str) -> None:
         self.console.print(Text(wording.one_line(text)), soft_wrap=True)
@@ -109,12 +129,11 @@ class Display:
 
     def _summary(self) -> str:
         """``4 of 16 trials done, 2 running; front 3, hypervolume 0.689; 8 s elapsed, 2 min 10 s left``"""
-        counts = Counter(record.state for record in self.records)
-        done = sum(counts[state] for state in ENDED)
-        parts = [f"{counts[state]} {state}" for state in BESIDES if counts[state]]
-        _, size, volume = self._front
+        done = sum(self._counts[state] for state in ENDED)
+        parts = [f"{self._counts[state]} {state}" for state in BESIDES if self._counts[state]]
         trials = ", ".join([f"{done} of {self.total} trials done", *parts])
-        return f"{trials}; front {size}, hypervolume {volume:.4f}; {self._time()}"
+        front = f"front {len(self._standing.members)}, hypervolume {self._standing.hypervolume:.4f}"
+        return f"{trials}; {front}; {self._time()}"
 
     def _time(self) -> str:
         left = self.pace.left()
@@ -122,10 +141,10 @@ class Display:
         return elapsed if left is None else f"{elapsed}, {wording.duration(left)} left"
 
     def _panel(self) -> RenderableType:
-        done = sum(record.state in ENDED for record in self.records)
+        done = sum(self._counts[state] for state in ENDED)
         bar = Padding(ProgressBar(total=max(self.total, 1), completed=done), 0)  # a bar alone ends no line
         parts: list[RenderableType] = [bar, Text(self._summary())]
-        running = [record for record in self.records if record.state == "running"]
+        running = sorted(self._running.values(), key=lambda record: record.trial)
         if running:
             parts.append(_running_table(running, self.objectives))
         if self.note:
@@ -162,22 +181,19 @@ class Pace:
 
     def __init__(self, total: int, clock: Callable[[], float]) -> None:
         self.total, self.clock, self.start = total, clock, clock()
-        self._running: dict[str, float] = {}
+        self.running: dict[str, float] = {}  # since when, by trial
         self._durations: list[float] = []
         self._at_once = 1
         self._done = 0
 
-    def see(self, records: Iterable[TrialRecord]) -> None:
-        """Note which trials started to run, and which ended, since the last call."""
-        now = self.clock()
-        states = {record.trial: record.state for record in records}
-        for trial in [trial for trial in self._running if states.get(trial) in ENDED]:
-            self._durations.append(now - self._running.pop(trial))
-        for trial, state in states.items():
-            if state == "running":
-                self._running.setdefault(trial, now)
-        self._at_once = max(self._at_once, len(self._running))
-        self._done = sum(state in ENDED for state in states.values())
+    def see(self, record: TrialRecord, counts: Mapping[State, int]) -> None:
+        """Note whether the trial has started to run, or ended; ``counts`` are of all trials by state."""
+        if record.state == "running":
+            self.running.setdefault(record.trial, self.clock())
+        elif record.state in ENDED and record.trial in self.running:
+            self._durations.append(self.clock() - self.running.pop(record.trial))
+        self._at_once = max(self._at_once, len(self.running))
+        self._done = sum(counts[state] for state in ENDED)
 
     def elapsed(self) -> float:
         """Seconds of this process."""
@@ -189,5 +205,5 @@ class Pace:
         if not self._durations or todo <= 0:
             return None
         mean, now = sum(self._durations) / len(self._durations), self.clock()
-        spent = sum(min(mean, now - since) for since in self._running.values())
+        spent = sum(min(mean, now - since) for since in list(self.running.values()))  # another thread draws
         return max(0.0, todo * mean - spent) / min(self._at_once, todo)

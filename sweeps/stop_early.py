@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from sweeps.pareto import signed
-from sweeps.ranking import place
+from sweeps.ranking import are_ahead, place
 from sweeps.results import TrialRecord
 from sweeps.study import StopEarly, Study
 
@@ -111,26 +111,51 @@ class Rungs:
 
     def __init__(self, steps: Iterable[int], keep: float, spares_front: bool = True) -> None:
         self._keep, self._spares_front = keep, spares_front
-        self._seen: dict[int, dict[str, tuple[float, ...]]] = {step: {} for step in steps}
+        self._seen = {step: _Rung() for step in steps}
 
     def remember(self, trial: str, step: int, values: np.ndarray, violation: float = 0.0) -> bool:
         """Whether the trial has reached a rung with this evaluation."""
         rung = self._rung(step)
-        if rung is None or trial in self._seen[rung]:
+        if rung is None or trial in rung.rows:
             return False
-        self._seen[rung][trial] = (violation, *values)
+        rung.add(trial, (violation, *values))
         return True
 
     def goes_on(self, trial: str, step: int) -> bool:
         """Whether it is among the best there; nobody is stopped whom none beats in every way, if fronts are spared."""
         rung = self._rung(step)
         assert rung is not None, "only who has reached a rung is judged"
-        seen = np.array(list(self._seen[rung].values()))
-        found = place(list(self._seen[rung]).index(trial), seen[:, 1:], seen[:, 0])
-        return (found.leads and self._spares_front) or found.ahead < self._keep * len(seen)
+        row, seen = rung.rows[trial], rung.seen
+        room, certain = self._keep * len(seen), are_ahead(row, seen[:, 1:], seen[:, 0])
+        if certain == 0 and self._spares_front:
+            return True
+        return certain < room and place(row, seen[:, 1:], seen[:, 0]).ahead < room
 
-    def _rung(self, step: int) -> int | None:
-        return max((rung for rung in self._seen if rung <= step), default=None)
+    def _rung(self, step: int) -> "_Rung | None":
+        return self._seen.get(max((rung for rung in self._seen if rung <= step), default=-1))
+
+
+class _Rung:
+    """Rows of numbers by trial, in an array that grows by halves: thousands are compared at once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self._table = np.empty((0, 0))
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(trials, 1 + objectives): the violation, then the values."""
+        return self._table[: len(self.rows)]
+
+    def add(self, trial: str, numbers: tuple[float, ...]) -> None:
+        """The next row."""
+        row = self.rows[trial] = len(self.rows)
+        if row == len(self._table):
+            grown = np.empty((row + row // 2 + 8, len(numbers)))
+            if row:
+                grown[:row] = self._table
+            self._table = grown
+        self._table[row] = numbers
 
 
 class Median:
