@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from robustcore.models.openclip import ResidualAttentionBlock, VisionTransformer
 
+_LEAST_ROWS = 16  # matrix products of fewer rows sum in another order: an embedding would depend on the batch
+
 
 def lean(visual: nn.Module) -> nn.Module:
     """Make a tower of open_clip cheaper in place, and return it; one that is built otherwise stays as it is.
@@ -83,7 +85,11 @@ class _ClassTokenBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_cl
         attn_mask: Tensor | None = None,
     ) -> Tensor:
         """Tokens (B, L, D) to the class token, (B, 1, D)."""
-        tokens = self.ln_1(q_x)
-        first = q_x[:, :1] + self.ls_1(self.attention(tokens[:, :1], tokens, tokens, attn_mask))
+        rows = torch.arange(max(len(q_x), _LEAST_ROWS), device=q_x.device) % len(q_x)
+        padded = q_x if len(rows) == len(q_x) else q_x[rows]
+        tokens = self.ln_1(padded)
+        # Of a strided tensor, torch picks the order of summation by what requires a gradient.
+        class_token = tokens[:, :1].contiguous()
+        first = padded[:, :1] + self.ls_1(self.attention(class_token, tokens, tokens, attn_mask))
         found: Tensor = first + self.ls_2(self.mlp(self.ln_2(first)))
-        return found
+        return found[: len(q_x)]

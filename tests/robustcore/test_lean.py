@@ -55,7 +55,7 @@ def test_every_tower_keeps_its_function_and_the_names_of_its_weights(changes: di
     expected, found = seen(plain, images), seen(light, images)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: name + text)
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
     assert list(plain.state_dict()) == list(light.state_dict())
 
 
@@ -63,10 +63,25 @@ def test_the_last_block_asks_for_the_class_token_alone() -> None:
     _, light = towers(layers=2)
     rows: list[int] = []
 
-    def count(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+    def note(module: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
         rows.append(made.shape[1])
 
     for name in ("transformer.resblocks.0.mlp", "transformer.resblocks.1.mlp"):
-        light.get_submodule(name).register_forward_hook(count)
-    light(torch.rand(2, 3, SIZE, SIZE))
+        light.get_submodule(name).register_forward_hook(note)
+    light(torch.rand(20, 3, SIZE, SIZE))
     assert rows == [17, 1]
+
+
+def test_embeddings_are_the_same_whether_weights_train_or_not() -> None:
+    _, light = towers(layers=2, width=64, head_width=32)
+    images = torch.rand(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        assert torch.equal(light(images), light.requires_grad_(False)(images))
+
+
+@pytest.mark.parametrize("count", [2, 3, 9, 20])
+def test_an_embedding_does_not_depend_on_who_is_beside_it(count: int) -> None:
+    _, light = towers(layers=2, width=64, head_width=32)
+    images = torch.rand(40, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    for kind in ("embeddings", "without gradient"):
+        assert torch.equal(seen(light, images[:count])[kind], seen(light, images)[kind][:count])
