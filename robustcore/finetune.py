@@ -49,50 +49,59 @@ def finetune(recipe: Recipe, process: Process | None = None, resume: State | Non
     Raises InputError where model or data are not as described, NonFiniteLoss where training diverges.
     """
     process, started = process or Process(), time.perf_counter()
-    known = prepare(recipe, process, resume.weights if resume is not None else None)
-    run = Descent(recipe, process, known)
-    suite = Suite(
-        recipe.evaluation,
-        known.classifier_of,
-        known.pixels.preprocessing,
-        recipe.seed,
-        PRECISIONS[recipe.precision],
-        recipe.trains_text,
-        known.anchors_of,
-    )
-    first = 0
+    run, first = Run(recipe, process, resume.weights if resume is not None else None), 0
     if resume is not None:
-        run.restore(resume.weights, resume.optimizer)
+        run.descent.restore(resume.weights, resume.optimizer)
         first = resume.step
 
     def progress(step: int, trained: dict[str, float]) -> Progress:
-        outcome = measured()
+        outcome = run.measured()
         final, seconds = step == recipe.optim.steps, time.perf_counter() - started
 
         def state() -> State:
             # The last state has no more use for the optimizer.
-            return State(step, _copied(run.weights()), {} if final else _copied(run.optimizer()))
+            optimizer = {} if final else _copied(run.descent.optimizer())
+            return State(step, _copied(run.descent.weights()), optimizer)
 
         return Progress(step, outcome.metrics | trained, final, seconds, state, outcome.samples, outcome.flags)
 
-    def measured() -> Outcome:
-        encoder = known.trainee.encoder
-        outcome = suite(encoder, process)
-        if not recipe.is_single_step:
-            return replace(outcome, metrics=outcome.metrics | known.facts)
-        watched = suite.watch(recipe.attack, encoder, process)
-        flags = {_OVERFITTING: _RESISTS_ONE_STEP} if watched[_OVERFITTING] else {}
-        return replace(outcome, metrics=outcome.metrics | watched | known.facts, flags=outcome.flags | flags)
-
     total, losses = recipe.optim.steps, _Mean()
-    for step, loss in run.steps(range(first, total)):
+    for step, loss in run.descent.steps(range(first, total)):
         losses.add(loss)
         done = step + 1
         if done % recipe.evaluation.every == 0 or done == total:
-            run.check_weights(done)
-            yield progress(done, run.stalls() | {"loss": losses.take()})
+            run.descent.check_weights(done)
+            yield progress(done, run.descent.stalls() | {"loss": losses.take()})
     if total == 0:
         yield progress(0, {})
+
+
+class Run:
+    """A recipe with all that it needs before the first step; ``weights`` are those of a run that goes on."""
+
+    def __init__(self, recipe: Recipe, process: Process, weights: dict[str, Tensor] | None = None) -> None:
+        self._recipe, self._process = recipe, process
+        self.known = prepare(recipe, process, weights)
+        self.descent = Descent(recipe, process, self.known)
+        self._suite = Suite(
+            recipe.evaluation,
+            self.known.classifier_of,
+            self.known.pixels.preprocessing,
+            recipe.seed,
+            PRECISIONS[recipe.precision],
+            recipe.trains_text,
+            self.known.anchors_of,
+        )
+
+    def measured(self) -> Outcome:
+        """One evaluation of the encoder as it is now."""
+        recipe, encoder, facts = self._recipe, self.known.trainee.encoder, self.known.facts
+        outcome = self._suite(encoder, self._process)
+        if not recipe.is_single_step:
+            return replace(outcome, metrics=outcome.metrics | facts)
+        watched = self._suite.watch(recipe.attack, encoder, self._process)
+        flags = {_OVERFITTING: _RESISTS_ONE_STEP} if watched[_OVERFITTING] else {}
+        return replace(outcome, metrics=outcome.metrics | watched | facts, flags=outcome.flags | flags)
 
 
 class _Mean:

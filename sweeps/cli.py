@@ -3,12 +3,14 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweeps.encoders import evaluate, export
+from sweeps.insight.verbs import diff, importance
 from sweeps.options import (
     Strengthening,
+    StudyArgument,
     address_option,
     certify_options,
     checked_study,
@@ -22,9 +24,6 @@ from sweeps.options import (
     study_argument,
     trials_option,
 )
-
-if TYPE_CHECKING:
-    from robustcore.export import Format
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,35 +41,52 @@ def main() -> None:
 @study_argument
 @settings_option
 @storage_option
+@click.option("--measure", is_flag=True, help="Take a few steps here, and say what the sweep will take.")
 @format_option("text", "json")
-def check(study: str, settings: tuple[str, ...], storage: str | None, kind: str) -> None:
+def check(study: str, settings: tuple[str, ...], storage: str | None, measure: bool, kind: str) -> None:
     """Validate a study and say what it would cost; start nothing."""
     checked, notes = checked_study(study, settings, storage)
     from sweeps.check.plan import plan, plan_text
     from trainables.resources import this_machine
 
-    described = plan(checked, [this_machine()])
+    described, estimated = plan(checked, [this_machine()]), None
+    if measure:
+        from sweeps.check.estimate import estimate, estimate_text
+
+        with sentences():
+            estimated = estimate(checked, described["at_once"])
     if kind == "json":
-        click.echo(json.dumps(described | {"notes": notes}, indent=2))
+        known = {"notes": notes} | ({"estimate": estimated} if estimated else {})
+        click.echo(json.dumps(described | known, indent=2))
         return
     click.echo(plan_text(described))
+    if estimated:
+        click.echo(estimate_text(estimated))
     for note in notes:
         click.echo(f"note: {note}")
 
 
 @main.command()
-@study_argument
+@click.argument("study", type=StudyArgument(), required=False, metavar="STUDY")
+@click.option("--from", "launched", metavar="STUDY:TRIAL", help="A trial of a sweep again; does it give its numbers?")
 @settings_option
+@storage_option
 @format_option("text", "json")
-def trial(study: str, settings: tuple[str, ...], kind: str) -> None:
-    """Run the study's recipe once, here, without Ray; print each evaluation."""
-    checked, _ = checked_study(study, settings, None)
-    from sweeps.single import run_single
+def trial(study: str | None, launched: str | None, settings: tuple[str, ...], storage: str | None, kind: str) -> None:
+    """Run the study's recipe once, here, without Ray; print each evaluation.
 
+    With --from, in the place of STUDY, a trial of a sweep is run again: exit code 0 if every number is the same.
+    """
+    from sweeps.single import compare_again, run_once
+
+    if (study is None) == (launched is None) or (launched is not None and settings):
+        raise click.UsageError("expected a STUDY, with --set or without, or --from STUDY:TRIAL alone")
+    if launched is not None:
+        with sentences():
+            sys.exit(compare_again(launched, storage, kind))
+    checked, _ = checked_study(study or "", settings, storage)
     with sentences():
-        metrics = run_single(checked, say=None if kind == "json" else click.echo)
-    if kind == "json":
-        click.echo(json.dumps(metrics))
+        run_once(checked, kind)
 
 
 @main.command()
@@ -105,18 +121,23 @@ def launch(
 
 @main.command()
 @study_argument
+@settings_option
 @storage_option
 @trials_option
 @address_option
 @certify_options
 def resume(
     study: str,
+    settings: tuple[str, ...],
     storage: str | None,
     trials: int | None,
     address: str,
     wanted: Strengthening | None,
 ) -> None:
-    """Go on with an interrupted sweep, or extend a finished one with --trials."""
+    """Go on with an interrupted sweep, or extend a finished one with --trials; --set changes what may change.
+
+    That is the knobs, constraints, search, stop_early, resources, budget and mlflow; not the recipe.
+    """
     from sweeps.certify.strength import strength_for
     from sweeps.conclusion import conclude
     from sweeps.launch import resume_study
@@ -125,7 +146,7 @@ def resume(
     with sentences():
         folder = folder_of(study, storage)
         strength = strength_for(launched_study(folder), wanted) if wanted else None
-        sys.exit(conclude(resume_study(folder, trials, address), strength, address))
+        sys.exit(conclude(resume_study(folder, trials, address, settings, click.echo), strength, address))
 
 
 @main.command()
@@ -204,65 +225,8 @@ def front(study: str, storage: str | None, kind: str, out: Path | None, confiden
         click.echo(f"wrote {out}", err=True)
 
 
-@main.command()
-@study_argument
-@click.argument("trial")
-@click.option("--to", type=click.Choice(("open_clip", "hf", "timm", "onnx")), required=True, help="Whose layout.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new or an empty folder.")
-@click.option("--register", is_flag=True, help="Also make it a version of the study's registered model in MLflow.")
-@storage_option
-def export(study: str, trial: str, to: "Format", out: Path, register: bool, storage: str | None) -> None:
-    """Write the encoder of finished trial TRIAL for another library, with a model card."""
-    from sweeps.export import export_trial
-
-    with sentences():
-        exported = export_trial(folder_of(study, storage), trial, to, out, register)
-    click.echo(f"wrote    {out}\n\n{exported.usage}")
-    if exported.mlflow:
-        click.echo(f"MLflow   {exported.mlflow}")
-    if exported.warning:
-        click.echo(f"warning: {exported.warning}", err=True)
-
-
-@main.command()
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--suite", help="A named suite: clip14, tima, advclip8, digits; its sets lie in --root.")
-@click.option("--data", multiple=True, metavar="SET", help="A set by name, a path, or a source in YAML; repeatable.")
-@click.option("--root", type=click.Path(file_okay=False), help="The folder that named sets lie in.")
-@click.option(
-    "--attack", "attacks", multiple=True, metavar="NAME", help="pgd, apgd, ... or {kind: pgd, steps: 40}; repeatable."
-)
-@click.option("--eps", default="4/255", show_default=True, help="The attacks' radius, pixels being in [0, 1].")
-@click.option("--norm", type=click.Choice(("linf", "l2")), default="linf", show_default=True)
-@click.option("--samples", type=click.IntRange(min=1), help="At most so many images of each set, always the same.")
-@click.option(
-    "--resolution",
-    type=click.Choice(("model", "native")),
-    default="model",
-    show_default=True,
-    help="native: attack the stored pixels, the resize being inside the model.",
-)
-@click.option("--retrieval", multiple=True, metavar="PATH", help="Captioned images in Parquet; repeatable.")
-@click.option("--drift-from", metavar="MODEL", help="Measure squared distances of embeddings to this original.")
-@click.option("--prompts", multiple=True, metavar="TEXT", help="In the place of each set's own; {} is the class.")
-@click.option("--probe", metavar="PATH", help="Images to fit the linear probe on, of a model without text.")
-@click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--classes", is_flag=True, help="Also a table by class.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write there what would be printed.")
-@storage_option
-@format_option("text", "json", "csv")
-def evaluate(**options: Any) -> None:
-    """Measure any encoders without a sweep: published ones beside your own.
-
-    MODEL is ARCHITECTURE:TAG of open_clip (ViT-B-32-quickgelu:openai), the same with the image tower of a file in its
-    place (ViT-L-14-quickgelu:openai+fare.pt), a checkpoint or exported folder, ARCHITECTURE:FILE, digits,
-    digits-simclr, or STUDY:TRIAL of a sweep. Without --suite, --data and --retrieval, all are measured on what the
-    first STUDY:TRIAL was, else on the digits.
-    """
-    from sweeps.evaluate.command import run
-
-    run(**options)
+for verb in (importance, diff, export, evaluate):
+    main.add_command(verb)
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 import click
 
+from sweeps.budget import how_to_go_on
 from sweeps.certify.command import certify_and_print
 from sweeps.certify.strength import Strength
 from sweeps.launch import Outcome
@@ -24,7 +25,13 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
     if outcome.warning:
         click.echo(f"warning: {outcome.warning}", err=True)
     unfinished = sweep.unfinished()
-    if unfinished:
+    if over := sweep.purse.over():
+        more = how_to_go_on(study, sweep.purse.count())
+        again = f"sweep resume {study.path} --storage {study.storage} {more}"
+        click.echo(f"{over}; `{again}` goes on.", err=True)
+        if unfinished:
+            return FAILED
+    elif unfinished:
         again = f"sweep resume {sweep.study.path} --storage {sweep.study.storage}"
         click.echo(f"{len(unfinished)} trials are unfinished; `{again}` goes on.", err=True)
         return FAILED

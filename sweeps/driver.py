@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
+from sweeps.budget import Purse
+from sweeps.earlier import kept_advice
 from sweeps.progress import Display
 from sweeps.repeats import due_repeats
 from sweeps.report import front_files
@@ -38,12 +40,14 @@ class Sweep:
         self.results = results
         self.folder = Folder(study.storage).at(study.name)
         self._total = total
+        self.purse = Purse(study)
         self._tracker, self._display = tracker, display
-        self._search = Search(study)
+        self._search = Search(study, kept_advice(study))
         self._versions = {package: version(package) for package in _PACKAGES}
         self._failures: dict[str, str] = {}
         self._complete: set[str] = set()
         self._judged: set[str] = set()
+        self._put_off: set[str] = set()  # the budget is spent: a later process goes on with them
         self._stopping = Stopping(study, results.records.values()) if study.stop_early else None
         self._saved = self._drawn = self._saving = self._drawing = 0.0
         # All of these are known from the results; kept, for going through thousands of trials at each event is slow.
@@ -70,6 +74,8 @@ class Sweep:
 
         None when there is no other; where ``has_repeats`` says so, there may be when the running ones have ended.
         """
+        if self.purse.over():
+            return None
         while True:
             if self._unfinished:
                 return self._assignment(self._unfinished.popleft())
@@ -81,13 +87,14 @@ class Sweep:
 
     def has_repeats(self) -> bool:
         """Whether what runs now decides about trials to come: the front candidates run again with other seeds."""
-        return self.study.search.seeds > 1 and bool(self.unfinished())
+        return self.study.search.seeds > 1 and bool(self.unfinished()) and not self.purse.over()
 
     def started(self, trial: str) -> None:
         """The trial has a place to run on, maybe not for the first time."""
         record = self.results.records[trial]
         record.state = "running"
         record.started = record.started or time.time()
+        self.purse.started(trial)
         self._save()
         self._tracker.start_trial(record)
         self._moved.append(record)
@@ -99,7 +106,12 @@ class Sweep:
         Repeats are measurements: to stop the unlucky ones would leave the mean to the lucky.
         """
         record, step = self.results.records[trial], result["step"]
-        if self._stopping is None or record.repeat_of or result["failure"] or result["final"]:
+        if result["failure"] or result["final"]:
+            return True
+        if self.purse.stops():
+            self._put_off.add(trial)
+            return False
+        if self._stopping is None or record.repeat_of:
             return True
         if not self._stopping.remember(trial, step, result["metrics"]):
             return True
@@ -113,6 +125,7 @@ class Sweep:
         """A result of the trial; one that says why it failed carries no new metrics."""
         record = self.results.records[trial]
         record.device = result["device"]
+        self.purse.note()
         if result["failure"]:
             self._failures[trial] = result["failure"]
             if result["traceback"]:
@@ -136,7 +149,13 @@ class Sweep:
     def ended(self, trial: str, error: str = "") -> None:
         """The trial is over: failed for ``error`` or its own reason, finished, or stopped before its last step."""
         record = self.results.records[trial]
+        self.purse.ended(trial)
         reason = self._failures.pop(trial, "") or error
+        if trial in self._put_off and not reason:
+            self._tracker.end_trial(record)
+            self._save()
+            self._show()
+            return
         if reason:
             record.state, record.reason = "failed", reason
         elif trial in self._complete:
@@ -153,8 +172,10 @@ class Sweep:
     def close(self) -> None:
         """Everything that was put off."""
         self._save()
+        self.purse.keep()
         self._draw(at_once=True)
         self._tracker.note_intervals(self.front(), self.study.objectives)
+        self._tracker.redraw(self.purse.metrics(), len(self.results.records), {})
         self._show()
 
     def unfinished(self) -> list[TrialRecord]:
@@ -258,7 +279,7 @@ class Sweep:
 
     def _show(self) -> None:
         moved, self._moved = self._moved, []
-        self._display.update(self.results.records.values(), self._tracker.warning, moved)
+        self._display.update(self.results.records.values(), self._tracker.warning or self.purse.over(), moved)
 
     def _draw(self, at_once: bool) -> None:
         """The front's numbers always, its pictures now and then: they take a while."""

@@ -11,8 +11,8 @@ from sweeps.stored import RequestError, stored_results
 from trainables.checkpoints import load_checkpoint
 
 
-def finished_trial(folder: Folder, trial: str) -> TrialRecord:
-    """The study's trial, named ``0007`` or ``7``. Raises RequestError where it is unknown or not finished."""
+def known_trial(folder: Folder, trial: str) -> TrialRecord:
+    """The study's trial, named ``0007`` or ``7``. Raises RequestError where it is unknown."""
     records = stored_results(folder).records
     name = f"{int(trial):04d}" if trial.isdecimal() else trial
     if name not in records:
@@ -20,10 +20,15 @@ def finished_trial(folder: Folder, trial: str) -> TrialRecord:
         hint = f"; did you mean '{close[0]}'?" if close else ""
         there = f"{min(records)} to {max(records)}" if records else "none"
         raise RequestError(f"no trial '{trial}' in the study, expected one of its trials: {there}{hint}")
-    record = records[name]
+    return records[name]
+
+
+def finished_trial(folder: Folder, trial: str) -> TrialRecord:
+    """The same, where it is finished; else RequestError."""
+    record = known_trial(folder, trial)
     if record.state != "finished":
         why = f" ({record.reason})" if record.reason else ""
-        raise RequestError(f"trial {name} is {record.state}{why}, expected a finished one")
+        raise RequestError(f"trial {record.trial} is {record.state}{why}, expected a finished one")
     return record
 
 

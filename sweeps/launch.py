@@ -2,10 +2,14 @@
 
 import json
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from robustcore.storage import Folder
+from sweeps.budget import check_budget
+from sweeps.earlier import advice_of
+from sweeps.growth import changes, grown, total_trials
 from sweeps.lock import locked
 from sweeps.progress import Display
 from sweeps.results import Results
@@ -32,27 +36,31 @@ def launch_study(study: Study, address: str = "local") -> "Outcome":
         return _run(study, Results(folder.at(RESULTS).uri), study.num_trials(), address)
 
 
-def resume_study(folder: Folder, trials: int | None, address: str = "local") -> "Outcome":
+def resume_study(
+    folder: Folder,
+    trials: int | None,
+    address: str = "local",
+    settings: Sequence[str] = (),
+    say: Callable[[str], object] = str,
+) -> "Outcome":
     """Go on with a launched study until it has ``trials`` trials (default: as many as it was to have).
 
-    Raises RequestError where it was never launched, is being run, or has more trials than that.
+    ``settings`` change what may change, and ``say`` hears how. Raises RequestError where it was never launched, is
+    being run, has more trials than that or has spent its budget, StudyError where a setting is wrong.
     """
-    study = launched_study(folder)
+    before = launched_study(folder)
+    study = grown(before, settings)
     with locked(folder, study.name):
         # None yet where it was killed before its first trial.
         results = stored_results(folder) if RESULTS in folder.names() else Results(folder.at(RESULTS).uri)
         if trials is not None:
             study = replace(study, search=replace(study.search, trials=trials))
-            if study.num_trials() < trials:
-                raise RequestError(
-                    f"the study '{study.name}' has only {study.num_trials()} different trials, got --trials {trials}"
-                )
-        total = study.num_trials()
-        asked = sum(not record.repeat_of for record in results.records.values())
-        if total < asked:
-            raise RequestError(
-                f"the study '{study.name}' already has {asked} trials, expected more in --trials, got {total}"
-            )
+        records = results.records.values()
+        total = total_trials(study, records, trials)
+        advice_of(study)
+        check_budget(study, total, records)
+        for line in changes(before, study, records):
+            say(f"changed  {line}")
         return _run(study, results, total, address)
 
 

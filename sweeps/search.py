@@ -1,76 +1,109 @@
 """Which recipe to try next: Optuna asked and told, one Optuna trial for every trial of the sweep, in the same order.
 
-The sampler is made anew for every question, seeded by the study's seed and the trial's number, so what it answers
-depends on the results alone: a resumed sweep asks as an undisturbed one would have.
+Before them stand trials of earlier studies that advise the sampler; those that a changed study would never ask for are
+left out. The sampler is made anew for every question, seeded by the study's seed and the trial's number, so what it
+answers depends on the results alone: a resumed sweep asks as an undisturbed one would have.
 """
 
 import itertools
 import math
 import random
 import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from sweeps.earlier import Advice, fitting, own_knobs
 from sweeps.results import TrialRecord, Value
 from sweeps.study import Study
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+_POINT = "fixed_params"  # Optuna's own name for what an enqueued trial was given
+
 
 class Search:
     """The study's sampler and everything it has been told."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, advice: Iterable[Advice] = ()) -> None:
         self._study = study
         self._optuna = optuna.create_study(
             directions=["maximize" if way == "max" else "minimize" for way in study.objectives.values()]
         )
         self._distributions = {path: knob.distribution() for path, knob in study.knobs.items()}
+        self._asked = 0
+        self._numbers: dict[int, int] = {}  # ours -> Optuna's
+        self._points = list(study.search.points)  # that no trial was given yet
+        self._tried: list[dict[str, Value]] = []  # by trials of our own
+        # The genetic samplers see nothing of a trial without a generation, as others have asked for it.
+        with _as_chosen():
+            generation = getattr(_sampler(study, 0), "_get_generation_key", None)
+        self._first_generation = {generation(): 0} if generation else {}
+        for knobs, each in fitting(study, advice):
+            self._judge(self._add(knobs, {}), each.metrics)
 
     def ask(self) -> tuple[dict[str, Value], dict[str, Any]]:
         """Knob values of the next trial, and what the sampler wants to see again in ``remember``."""
-        number = len(self._optuna.get_trials(deepcopy=False))
+        number, self._asked = self._asked, self._asked + 1
+        point = self._points.pop(0) if self._points else {}
         if self._study.search.sampler == "grid":
-            knobs = self._grid(number)
-            self._add(knobs, {})
-            return knobs, {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the samplers we chose, knowing
+            knobs, attributes = self._grid(number, point), {_POINT: point} if point else {}
+            self._numbers[number] = self._add(knobs, attributes)
+            self._tried.append(knobs)
+            return knobs, attributes
+        if point:
+            self._optuna.enqueue_trial(point)
+        with _as_chosen():
             self._optuna.sampler = _sampler(self._study, number)
             trial = self._optuna.ask(self._distributions)
+        self._numbers[number] = trial.number
         self._forget_parents()
         return dict(trial.params), _plain(trial.storage.get_trial_system_attrs(trial._trial_id))
 
     def remember(self, record: TrialRecord) -> None:
         """A trial of an earlier process, in the order of its number."""
-        self._add(record.knobs, record.sampler)
-        self.tell(record)
+        self._asked += 1
+        if (point := record.sampler.get(_POINT)) in self._points:
+            self._points.remove(point)
+        knobs = own_knobs(self._study, record)
+        if knobs is not None:
+            self._numbers[int(record.trial)] = self._add(knobs, record.sampler)
+            self._tried.append(knobs)
+            self.tell(record)
 
     def tell(self, record: TrialRecord) -> None:
         """How a trial ended; a trial that is not over is left open. Only a finished one counts with its values."""
-        number = int(record.trial)
-        if record.state == "finished":
-            values = [record.metrics.get(name, math.nan) for name in self._study.objectives]
-            violations = {name: c.violation(record.metrics) for name, c in self._study.constraints.items()}
-            if all(map(math.isfinite, [*values, *violations.values()])):
-                self._constrain(number, violations)
-                self._optuna.tell(number, values)
-                return
+        number = self._numbers.get(int(record.trial))
+        if number is None or (record.state == "finished" and self._judge(number, record.metrics)):
+            return
         if record.state in ("stopped", "failed", "finished"):
             self._optuna.tell(number, state=TrialState.PRUNED if record.state == "stopped" else TrialState.FAIL)
 
-    def _add(self, knobs: dict[str, Value], attributes: dict[str, Any]) -> None:
+    def _judge(self, number: int, metrics: Mapping[str, float]) -> bool:
+        """Tell Optuna what a finished trial reached, if all of it is finite; whether it was."""
+        values = [metrics.get(name, math.nan) for name in self._study.objectives]
+        violations = {name: c.violation(metrics) for name, c in self._study.constraints.items()}
+        if not all(map(math.isfinite, [*values, *violations.values()])):
+            return False
+        self._constrain(number, violations)
+        self._optuna.tell(number, values)
+        return True
+
+    def _add(self, knobs: dict[str, Value], attributes: dict[str, Any]) -> int:
+        """An open trial; the number that Optuna gives it."""
         self._optuna.add_trial(
             optuna.create_trial(
                 state=TrialState.RUNNING,
                 params=knobs,
                 distributions=self._distributions,
-                system_attrs=attributes,
+                system_attrs=self._first_generation | attributes,
             )
         )
+        return len(self._optuna.get_trials(deepcopy=False)) - 1
 
     def _constrain(self, number: int, violations: dict[str, float]) -> None:
         trial = optuna.Trial(self._optuna, self._optuna.get_trials(deepcopy=False)[number]._trial_id)
@@ -83,12 +116,26 @@ class Search:
         for key in storage.get_study_system_attrs(study):
             storage.set_study_system_attr(study, key, None)
 
-    def _grid(self, number: int) -> dict[str, Value]:
-        """The grid's points in an order that covers it early, the same for every run of one seed."""
+    def _grid(self, number: int, point: dict[str, Value]) -> dict[str, Value]:
+        """The grid's points in an order that covers it early, the same for every run of one seed; none is asked twice.
+
+        Where a ``point`` is wanted, the first of those that agree with it.
+        """
         axes = [knob.grid() or [] for knob in self._study.knobs.values()]
         points = list(itertools.product(*axes))
         random.Random(self._study.search.seed).shuffle(points)  # noqa: S311  # an order, not a secret
-        return dict(zip(self._study.knobs, points[number % len(points)], strict=True))
+        every = [dict(zip(self._study.knobs, values, strict=True)) for values in points]
+        tried = {repr(knobs) for knobs in self._tried}
+        untried = [knobs for knobs in every if repr(knobs) not in tried] or [every[number % len(every)]]
+        return next((knobs for knobs in untried if point.items() <= knobs.items()), untried[0])
+
+
+@contextmanager
+def _as_chosen() -> Iterator[None]:
+    """Some samplers are experimental: we chose them, knowing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:

@@ -1,24 +1,41 @@
-"""The recipe of a study run once, in this process: what `sweep trial` does."""
+"""One trial in this process, without Ray: what `sweep trial` does, with a study's recipe or a trial of a sweep."""
 
-from collections.abc import Callable
-from pathlib import Path
+import json
 
-from robustcore.storage import Folder
+import click
+
+from sweeps.options import FAILED, folder_of
+from sweeps.stored import RequestError, embeddings_cache
 from sweeps.study import Study
 from trainables.resources import Demand
 from trainables.trial import run_here
 
 
-def run_single(study: Study, say: Callable[[str], object] | None) -> dict[str, float]:
-    """The final metrics. Raises InputError or NonFiniteLoss."""
+def run_once(study: Study, kind: str) -> None:
+    """Print each evaluation, or the final metrics as JSON. Raises InputError or NonFiniteLoss."""
     resources = study.resources
     demand = Demand(resources.workers, resources.cpus, resources.gpus)
-    storage = Folder(study.storage).local
-    cache = (storage or Path.home() / ".cache" / "robust-sweeps") / "original_embeddings"
     metrics: dict[str, float] = {}
-    for progress in run_here(study.recipe, demand, cache):
+    for progress in run_here(study.recipe, demand, embeddings_cache(study.storage)):
         metrics = progress.metrics
-        if say is not None:
+        if kind == "text":
             shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "/" not in name)
-            say(f"step {progress.step:>6} of {study.recipe.optim.steps}  {shown}  ({progress.seconds:.1f} s)")
-    return metrics
+            click.echo(f"step {progress.step:>6} of {study.recipe.optim.steps}  {shown}  ({progress.seconds:.1f} s)")
+    if kind == "json":
+        click.echo(json.dumps(metrics))
+
+
+def compare_again(launched: str, storage: str | None, kind: str) -> int:
+    """Run the trial ``STUDY:TRIAL`` again and print whether it agrees; the exit code. Raises RequestError."""
+    from sweeps.insight.rerun import rerun
+
+    study, colon, trial = launched.rpartition(":")
+    if not colon or not study or not trial:
+        raise RequestError(f"--from {launched}: expected STUDY:TRIAL, such as alpha_study:7")
+    found = rerun(folder_of(study, storage), trial, None if kind == "json" else click.echo)
+    if kind == "json":
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        for line in [*(f"note: {note}" for note in found.notes), found.verdict()]:
+            click.echo(line)
+    return 0 if found.agrees else FAILED

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -47,13 +47,20 @@ def stored_study(folder: Folder) -> Stored:
 
 
 def launched_study(folder: Folder) -> "Study":
-    """All of it, as it was launched; raises RequestError where none was, StudyError where it is read no more."""
+    """All of it, as it was launched; raises RequestError where none was, StudyError where it is read no more.
+
+    Its storage is where it was found: folders move, and other machines have other paths to them.
+    """
+    from sweeps.source import absolute_storage
     from sweeps.study import study_from
 
     try:
-        return study_from(json.loads(folder.read(STUDY)))
+        study = study_from(json.loads(folder.read(STUDY)))
     except FileNotFoundError:
         raise nothing_in(folder) from None
+    place, question, query = folder.uri.partition("?")
+    storage, _, name = place.rpartition("/")
+    return replace(study, storage=absolute_storage(storage + question + query)) if name == study.name else study
 
 
 def embeddings_cache(storage: str) -> Path:

@@ -48,6 +48,12 @@ def metrics(record: TrialRecord) -> str:
     return ", ".join(f"{name} {metric(name, record.metrics[name])}" for name in headlines([record]))
 
 
+def difference(name: str, before: float, after: float) -> str:
+    """``+3.2 points`` of a share of images, anything else at four significant digits."""
+    change = after - before
+    return f"{100 * change:+.1f} points" if is_share(name, [before, after]) else f"{change:+.4g}"
+
+
 def is_share(name: str, numbers: Iterable[float]) -> bool:
     """Whether a metric is a share of images, in [0, 1] wherever it is finite, and reads best in percent."""
     finite = [number for number in numbers if math.isfinite(number)]
@@ -67,6 +73,15 @@ def duration(seconds: float) -> str:
     units = [("d", whole // 86400), ("h", whole // 3600 % 24), ("min", whole // 60 % 60), ("s", whole % 60)]
     first = next((i for i, (_, count) in enumerate(units) if count), len(units) - 1)
     return " ".join(f"{count} {unit}" for unit, count in units[first : first + 2] if count) or "0 s"
+
+
+def size(count: float) -> str:
+    """``96.2 MB``, ``1.5 GB``: bytes in powers of a thousand."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
 
 
 def states(records: Iterable[TrialRecord]) -> str:

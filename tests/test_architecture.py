@@ -42,6 +42,7 @@ ORDER = {
     "descent": {"attacks", "data", "losses", "models", "optim", "prepared", "recipe"},
     "export": {"data", "losses", "models"},
     "finetune": {"descent", "evaluation", "prepared", "recipe"},
+    "rehearsal": {"finetune", "recipe"},
     "pretrain": {"attacks", "data", "evaluation", "losses", "models", "original"},
 }
 

@@ -16,6 +16,7 @@ from robustcore.evaluation.retrieval import CaptionsAsClasses
 from robustcore.losses import check_climb
 from robustcore.models import Model
 from robustcore.types import Climb
+from sweeps.check.earlier import earlier_problems
 from sweeps.check.probe import why_not_writable
 from sweeps.source import STORAGE, Problem, Source, StudyError, absolute_storage, in_order, read_source
 from sweeps.source.marked import KeyPath
@@ -49,6 +50,7 @@ def check_study(
     problems += _data_problems(source, knobs, notes)
     problems += _model_problems(source, knobs, notes)
     problems += _storage_problems(source)
+    problems += earlier_problems(source)
     problems += _machine_problems(source, nodes)
     if nodes is not None and any(node.gpus for node in nodes) and not source.at("resources", "gpus"):
         notes.append("no trial uses a GPU, though there are some; set resources.gpus")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from robustcore.recipe import Recipe, recipe_from
+from sweeps.check.earlier import earlier_trials
 from sweeps.results.records import Value
 from sweeps.source import without_secrets
 from sweeps.study import Study
@@ -31,9 +32,11 @@ def plan(study: Study, nodes: "Sequence[Node] | None" = None) -> dict[str, Any]:
         "constraints": plain["constraints"],
         "search": plain["search"],
         "stop_early": plain["stop_early"],
+        "budget": plain["budget"],
         "resources": plain["resources"],
         "storage": without_secrets(study.storage),
         "trials": study.num_trials(),
+        "earlier_trials": earlier_trials(study),
         "repeats_at_most": (study.search.seeds - 1) * study.num_trials(),
         "at_once": _at_once(study, nodes),
         "cost": {name: {"least": least[name], "most": most[name]} for name in least},
@@ -51,19 +54,28 @@ def _at_once(study: Study, nodes: "Sequence[Node] | None") -> int | None:
 
 
 def _costs(study: Study) -> tuple[Cost, Cost]:
-    """Each knob's cheapest and dearest value, all together: no knob makes another one's work cheaper."""
     sizes: dict[Any, int] = {}
+    least, most = ends_of_cost(study, sizes)
+    return cost_at(study, least, sizes), cost_at(study, most, sizes)
 
-    def cost(knobs: dict[str, Value]) -> Cost:
-        return _cost(recipe_from(study.recipe_at(knobs)), sizes)
 
+def ends_of_cost(study: Study, sizes: dict[Any, int]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """Each knob's cheapest and dearest value, all together: no knob makes another one's work cheaper.
+
+    ``sizes`` keep what data sets were opened for.
+    """
     first = {path: knob.ends()[0] for path, knob in study.knobs.items()}
     cheapest, dearest = dict(first), dict(first)
     for path, knob in study.knobs.items():
-        totals = [(cost({**first, path: value})["attack_steps"], value) for value in knob.ends()]
+        totals = [(cost_at(study, {**first, path: value}, sizes)["attack_steps"], value) for value in knob.ends()]
         cheapest[path] = min(totals, key=lambda pair: pair[0])[1]
         dearest[path] = max(totals, key=lambda pair: pair[0])[1]
-    return cost(cheapest), cost(dearest)
+    return cheapest, dearest
+
+
+def cost_at(study: Study, knobs: dict[str, Value], sizes: dict[Any, int]) -> Cost:
+    """Of the one trial with these values."""
+    return _cost(recipe_from(study.recipe_at(knobs)), sizes)
 
 
 def _cost(recipe: Recipe, sizes: dict[Any, int]) -> Cost:
@@ -94,7 +106,7 @@ def plan_text(described: dict[str, Any]) -> str:
     import yaml
 
     costs = {name.replace("_", " "): _range(**ends) for name, ends in described["cost"].items()}
-    shown = {key: value for key, value in described.items() if key != "cost" and value not in (None, {}, [])}
+    shown = {key: _given(value) for key, value in described.items() if key != "cost" and value not in (None, {}, [])}
     repeats = shown.pop("repeats_at_most")
     if repeats:
         shown["trials"] = f"{shown['trials']}, and up to {repeats} repeats with other seeds"
@@ -104,6 +116,12 @@ def plan_text(described: dict[str, Any]) -> str:
     }
     text: str = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None)
     return text + yaml.safe_dump({"cost of each trial": costs}, sort_keys=False)
+
+
+def _given(value: Any) -> Any:
+    """Without what a section leaves open."""
+    is_section = isinstance(value, dict)
+    return {key: entry for key, entry in value.items() if entry not in (None, [])} if is_section else value
 
 
 def _range(least: int, most: int) -> int | str:

@@ -1,5 +1,6 @@
 """``--set PATH=VALUE``: a path into the study, or its recipe as knobs have it; setting a knob pins it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ STUDY_KEYS = (
     "search",
     "stop_early",
     "resources",
+    "budget",
     "storage",
     "mlflow",
 )
@@ -87,6 +89,15 @@ def child(value: Any, key: str | int) -> Any:
     if isinstance(value, list) and isinstance(key, int) and key < len(value):
         return value[key]
     return None
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"loss": {"alpha": 1}}`` -> ``{"loss.alpha": 1}``; lists stay whole."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        leaves |= inner
+    return leaves
 
 
 def put(data: Any, keys: KeyPath, value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +11,8 @@ from sweeps.constraint import Constraint
 from sweeps.results.records import Value
 from sweeps.source import Problem, Source, StudyError, default_name, in_order, named, read_source, shipped_studies
 from sweeps.source.settings import knob_path, put, recipe_keys
-from sweeps.study.keys import Direction, Resources, Search, StopEarly, StudyFile
+from sweeps.study.keys import Budget, Direction, Resources, Search, StopEarly, StudyFile
+from sweeps.study.points import point_problems, read_points
 from sweeps.study.rules import rule_problems, sound_knobs
 from sweeps.study.schema import STUDY_FILE, json_schema
 from sweeps.study.sentences import faults
@@ -19,6 +20,7 @@ from sweeps.study.space import Knob, Space, grid_size
 from sweeps.study.variants import knob_problems, recipe_faults
 
 __all__ = [
+    "Budget",
     "Constraint",
     "Direction",
     "Knob",
@@ -49,6 +51,13 @@ class Study(StudyFile):
     def plain(self) -> dict[str, Any]:
         """The whole study as JSON has it, after every ``--set``."""
         plain: dict[str, Any] = STUDY_FILE.dump_python(_file_of(self), mode="json")
+        return {**plain, "recipe": self.plain_recipe}
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The same without what is as by default: as one would write it."""
+        file = _file_of(self)
+        plain: dict[str, Any] = STUDY_FILE.dump_python(file, mode="json", exclude_defaults=True)
         return {**plain, "recipe": self.plain_recipe}
 
     def recipe_at(self, knobs: Mapping[str, Value]) -> dict[str, Any]:
@@ -114,7 +123,8 @@ def draft_study(source: Source) -> tuple[Study | None, list[Problem], dict[str, 
     spoilt = {problem.place for problem in source.problems}
     typed = [problem for problem in (source.problem(*fault) for fault in found) if problem.place not in spoilt]
     ranged, knobs = knob_problems(source, sound_knobs(source))
-    problems = [*source.problems, *typed, *ranged, *rule_problems(source, knobs)]
+    ruled = (*rule_problems(source, knobs), *point_problems(source, knobs))
+    problems = [*source.problems, *typed, *ranged, *ruled]
     if file is None or problems:
         return None, list(in_order(problems)), knobs
     recipe = _as_read(data["recipe"], file.recipe.as_json())
@@ -138,6 +148,7 @@ def _as_read(written: Any, read: Any) -> Any:
 def _study(file: StudyFile, recipe: dict[str, Any], path: str, text: str, pinned: Sequence[str]) -> Study:
     values = {entry.name: getattr(file, entry.name) for entry in dataclasses.fields(StudyFile)}
     values["knobs"] = {knob_path(name): knob for name, knob in file.knobs.items()}
+    values["search"] = replace(file.search, points=read_points(file.search.points, values["knobs"]))
     return Study(**values, path=path, text=text, pinned=tuple(pinned), plain_recipe=recipe)
 
 

@@ -11,20 +11,36 @@ from pydantic.dataclasses import dataclass
 from robustcore.recipe import Recipe
 from robustcore.types import STRICT, Count, NonNegative, Number, Positive, PositiveCount, parse_number
 from sweeps.constraint import Constraint
+from sweeps.results.records import Value
 from sweeps.source import NAME, STORAGE, absolute_storage
 from sweeps.study.space import Knob
 
 Direction = Literal["max", "min"]
 
 
+def _scalar(value: Any) -> Any:
+    if not isinstance(value, bool | int | float | str | None):
+        raise ValueError(f"expected a single value, got {value!r}"[:100])
+    return value
+
+
+Point = dict[str, Annotated[Value, BeforeValidator(_scalar)]]  # knobs by their paths
+
+
 @dataclass(frozen=True, config=STRICT)
 class Search:
-    """Who suggests the next trial, how many trials there are, and with how many seeds the best of them run."""
+    """Who suggests the next trial, how many trials there are, and with how many seeds the best of them run.
+
+    ``points`` are tried first: knobs by their paths; what a point leaves out, the sampler fills in. ``warm_start``
+    names studies of the same storage, or the folders of others, whose finished trials advise the sampler.
+    """
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
     seed: Count = 0
     trials: PositiveCount = 32
     seeds: PositiveCount = 1  # of front candidates, their first one included
+    points: tuple[Annotated[Point, MinLen(1)], ...] = ()
+    warm_start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -69,6 +85,25 @@ class Resources:
     gpus: Annotated[NonNegative, AfterValidator(_whole_above_one)] = 0  # of each worker
     cpus: Positive = 1  # of each worker
     at_once: PositiveCount | None = None  # trials; None is as many as fit
+    price_per_gpu_hour: Positive | None = None  # in any currency
+
+
+@dataclass(frozen=True, config=STRICT)
+class Budget:
+    """What a sweep may take over all its lives; at the first limit that is reached, no trial starts any more.
+
+    Those that run ``finish``, or ``stop`` at their next evaluation: a later resume goes on from its checkpoint.
+    """
+
+    gpu_hours: Positive | None = None
+    hours: Positive | None = None  # of the clock
+    cost: Positive | None = None  # in the currency of resources.price_per_gpu_hour
+    then: Literal["finish", "stop"] = "finish"
+
+    def limits(self) -> dict[str, float]:
+        """Those that are set, by name."""
+        given = {"gpu_hours": self.gpu_hours, "hours": self.hours, "cost": self.cost}
+        return {name: limit for name, limit in given.items() if limit is not None}
 
 
 def read_constraint(given: Any) -> Constraint:
@@ -131,5 +166,6 @@ class StudyFile:
     search: Search = Search()
     stop_early: Annotated[StopEarly | None, BeforeValidator(_unless_none)] = None
     resources: Resources = Resources()
+    budget: Budget | None = None
     storage: Storage = STORAGE
     mlflow: Annotated[str, AfterValidator(_address)] | None = None

@@ -19,7 +19,7 @@ from sweeps.results.table import FIXED
 from sweeps.source import Problem, Source, did_you_mean
 from sweeps.source.marked import KeyPath
 from sweeps.source.settings import child, knob_path
-from sweeps.study.keys import OneConstraint, StopEarly
+from sweeps.study.keys import Budget, OneConstraint, Resources, StopEarly
 from sweeps.study.space import Knob, Space
 
 _EVALUATION = ("recipe", "evaluation")
@@ -38,6 +38,7 @@ def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
     yield from _stopping(source)
     yield from _never_stops(source, knobs)
     yield from _seeds(source)
+    yield from _budget(source)
 
 
 @cache
@@ -230,3 +231,21 @@ def _seeds(source: Source) -> Iterator[Problem]:
             ("search", "seeds"),
             f"repeats trials with other seeds, and the seed is a knob; expected 1, or no knob '{name}', got {seeds}",
         )
+
+
+def _budget(source: Source) -> Iterator[Problem]:
+    """A limit that is measured in what no trial takes would never be reached."""
+    budget: Budget | None = part(source, Budget, "budget")
+    written = source.at("resources") is not None
+    resources: Resources | None = part(source, Resources, "resources") if written else Resources()
+    if budget is None or resources is None:
+        return
+    if not budget.limits():
+        yield source.problem(("budget",), "expected at least one limit: gpu_hours, hours or cost, got none")
+    for name in budget.limits().keys() & {"gpu_hours", "cost"}:
+        if not resources.gpus:
+            message = "no trial takes a GPU (resources.gpus is 0), so this limit would never be reached"
+            yield source.problem(("budget", name), f"{message}; expected budget.hours")
+    if budget.cost is not None and resources.gpus and resources.price_per_gpu_hour is None:
+        message = "nothing says what a GPU costs; expected resources.price_per_gpu_hour"
+        yield source.problem(("budget", "cost"), message)

@@ -95,6 +95,8 @@ def unknown_key(key: str, keys: KeyPath, study: dict[str, Any]) -> str:
     near = did_you_mean(key, known)
     if len(keys) == 1 and key in known_keys(study, ("recipe",)):
         near = f"; did you mean 'recipe.{key}'?"
+    elif len(keys) == 1 and key in known_keys(study, ("search",)):
+        near = f"; did you mean 'search.{key}'?"
     elif keys[:-1] == ("recipe",) and not near:
         near = did_you_mean(key, STUDY_KEYS)
     return "unknown key" + (near or f", expected one of: {', '.join(known)}")

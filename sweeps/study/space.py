@@ -30,6 +30,10 @@ class Space(Protocol):
         """Every value; None where there is a continuum of them."""
         ...
 
+    def admit(self, value: Value) -> Value:
+        """A value from elsewhere as this knob has it, ``4/255`` as a number; raises ValueError where it has none."""
+        ...
+
 
 @dataclass(frozen=True, config=STRICT)
 class Uniform:
@@ -55,6 +59,10 @@ class Uniform:
     def grid(self) -> None:
         """A continuum."""
         return
+
+    def admit(self, value: Value) -> Value:
+        """Between the two."""
+        return _between(float(_number(value)), self.uniform)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -83,6 +91,10 @@ class LogUniform:
     def grid(self) -> None:
         """A continuum."""
         return
+
+    def admit(self, value: Value) -> Value:
+        """Between the two."""
+        return _between(float(_number(value)), self.log_uniform)
 
 
 Whole = Annotated[int, BeforeValidator(parse_count)]
@@ -116,6 +128,10 @@ class Integer:
         """From low to high."""
         low, high = self.integer
         return range(low, high + 1)
+
+    def admit(self, value: Value) -> Value:
+        """A whole number between the two."""
+        return _between(int(parse_count(_number(value))), self.integer)
 
 
 def _choice(value: Any) -> Any:
@@ -164,6 +180,14 @@ class Choice:
         """In the order they are listed."""
         return self.choice
 
+    def admit(self, value: Value) -> Value:
+        """One of them."""
+        read = _choice(value)
+        for known in self.choice:
+            if (isinstance(known, bool), known) == (isinstance(read, bool), read):
+                return known
+        raise ValueError(f"expected one of {', '.join(map(str, self.choice))}, got {value}"[:200])
+
 
 _WORDS = {"uniform": Uniform, "log_uniform": LogUniform, "integer": Integer, "choice": Choice}
 
@@ -198,6 +222,18 @@ Knob = Annotated[
     Discriminator(_word),
     BeforeValidator(_one_word),
 ]
+
+
+def _number(value: Value) -> Any:
+    if not isinstance(value, int | float | str):
+        raise ValueError(f"expected a number, got {'nothing' if value is None else type(value).__name__}")
+    return parse_number(value)
+
+
+def _between(number: float, ends: tuple[float, float]) -> float:
+    if not ends[0] <= number <= ends[1]:
+        raise ValueError(f"expected a value from {ends[0]:g} to {ends[1]:g}, as the knob has it, got {number:g}")
+    return number
 
 
 def _check_order(word: str, low: float, high: float) -> None:

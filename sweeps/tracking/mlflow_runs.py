@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from sweeps.results.files import replace_file
+from sweeps.source.settings import flat
 from sweeps.tracking.spool import Event
 
 METRICS_PER_CALL, PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 1000, 100, 6000, 5000
@@ -208,15 +209,6 @@ def quiet_client(uri: str) -> MlflowClient:
     # MLflow 3.17 uses what SQLAlchemy 2.1 calls deprecated: nothing that anyone here could mend.
     warnings.filterwarnings("ignore", module=r"(mlflow|sqlalchemy|alembic)\b")
     return MlflowClient(tracking_uri=uri)
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"loss": {"alpha": 1}}`` -> ``{"loss.alpha": 1}``; lists stay whole."""
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        inner = flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-        leaves |= inner
-    return leaves
 
 
 def cut(text: str, length: int) -> str:

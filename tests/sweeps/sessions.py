@@ -2,15 +2,18 @@
 
 import dataclasses
 import io
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
 
+from robustcore.storage import Folder
 from sweeps.driver import Sweep
 from sweeps.progress import Display
 from sweeps.results import Evaluation, Results, TrialRecord
+from sweeps.stored import STUDY
 from sweeps.study import Study
 from sweeps.tracking import Tracker
 
@@ -23,6 +26,7 @@ class Heard:
         self.by_trial: dict[str, list[Any]] = {}
         self.fronts: list[tuple[list[str], float, int]] = []
         self.intervals: list[str] = []
+        self.sweep: dict[str, float] = {}
 
     def start_trial(self, record: TrialRecord) -> None:
         self.by_trial.setdefault(record.trial, []).append("start")
@@ -40,6 +44,9 @@ class Heard:
 
     def note_intervals(self, front: list[TrialRecord], objectives: Iterable[str]) -> None:
         self.intervals = [record.trial for record in front]
+
+    def redraw(self, metrics: dict[str, float], step: int, files: dict[str, bytes]) -> None:
+        self.sweep |= metrics
 
 
 @dataclasses.dataclass
@@ -95,3 +102,9 @@ def session(study: Study, total: int | None = None) -> Session:
     total = study.num_trials() if total is None else total
     display = Display(study.name, total, study.objectives, study.feasible, Console(file=shown, width=200))
     return Session(Sweep(study, results, total, cast(Tracker, heard), display), heard, shown)
+
+
+def launched(study: Study, total: int | None = None) -> Session:
+    """A process of which a later one finds all that a launch leaves: the results, and the study itself."""
+    Folder(study.storage).at(study.name).write(STUDY, json.dumps(study.as_json()).encode())
+    return session(study, total)

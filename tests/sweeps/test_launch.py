@@ -13,6 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from robustcore.finetune import finetune
 from robustcore.recipe import recipe_from
+from robustcore.storage import Folder
+from sweeps.insight.rerun import rerun
 from tests.sweeps.commands import STUDY, start, status, sweep, write_study
 from tests.sweeps.sockets import listening
 
@@ -95,6 +97,9 @@ def test_metrics_are_those_of_the_same_recipe_run_alone(swept, trials):
     *_, last = finetune(recipe)
     assert trial["metrics"] == last.metrics
     assert trial["step"] == last.step
+    again = rerun(Folder(str(swept[1] / "tiny")), trial["trial"], None)
+    assert again.agrees
+    assert (again.evaluations, again.numbers) == (2, 2 * len(last.metrics))
 
 
 def test_the_best_of_the_search_run_again_with_another_seed(swept, trials):
@@ -182,6 +187,7 @@ def test_mlflow_has_one_run_for_the_sweep_and_one_for_each_trial(swept, trials):
         for name, value in trial["metrics"].items():
             assert run.data.metrics[name] == value
     assert "hypervolume" in parents[0].data.metrics
+    assert parents[0].data.metrics["spent/hours"] > 0
     names = {file.path.split("/")[-1] for file in client.list_artifacts(parents[0].info.run_id)}
     assert {"front.png", "front.html", "front.json"} <= names
 
@@ -204,7 +210,8 @@ def test_piped_output_is_plain_lines(swept):
 
 
 def test_extending_keeps_every_earlier_trial_and_makes_no_second_runs(swept, trials):
-    sweep("resume", swept[0], "--storage", swept[1], "--trials", 9, code=1)
+    grown = sweep("resume", swept[0], "--storage", swept[1], "--trials", 9, "--set", "search.sampler=tpe", code=1)
+    assert 'changed  search.sampler: "random" -> "tpe"' in grown.stdout.replace("'", '"')
     extended = status(*swept[:2])
     assert extended[: len(trials)] == trials
     assert len(asked(extended)) == 9

@@ -1,0 +1,128 @@
+"""What a sweep will take: its cheapest and its dearest trial rehearsed here, times their number.
+
+Ends of ranges are honest, means are not known: which values the sampler will ask for shows only in the sweep.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from robustcore.recipe import Recipe, recipe_from
+from robustcore.rehearsal import Rehearsal
+from sweeps import wording
+from sweeps.check.plan import Cost, cost_at, ends_of_cost
+from sweeps.results.records import Value
+from sweeps.stored import embeddings_cache
+from sweeps.study import Study
+from trainables.rehearse import rehearsed
+from trainables.resources import Demand
+
+# Seconds, measured with Ray 2.60 on two cores: what no rehearsal in one process can see.
+START_OF_RAY, START_OF_TRIAL = 10.0, 1.0
+_ROW = 4096  # bytes of the results that a trial takes beside its numbers, recipe and versions among them
+
+Range = dict[str, float]
+
+
+def estimate(
+    study: Study, at_once: int | None, rehearse: Callable[[Recipe], Rehearsal] | None = None
+) -> dict[str, Any]:
+    """Plain values: times in seconds or hours, sizes in bytes, each from ``least`` to ``most`` as the knobs have it.
+
+    ``at_once`` is the number of trials that run at a time. The most includes every repeat that there may be, and takes
+    no trial for stopped early (``at_most``). Raises InputError or NonFiniteLoss as a trial would.
+    """
+    sizes: dict[Any, int] = {}
+    least, most = ends_of_cost(study, sizes)
+    ends = [(knobs, cost_at(study, knobs, sizes)) for knobs in (least, most)]
+    if ends[0][1] == ends[1][1]:
+        ends = ends[1:]
+    run = rehearse or (lambda recipe: rehearsed(recipe, _demand(study), embeddings_cache(study.storage)))
+    found = [(knobs, cost, run(recipe_from(study.recipe_at(knobs)))) for knobs, cost in ends]
+    return _totals(study, at_once or 1, found)
+
+
+def _demand(study: Study) -> Demand:
+    return Demand(study.resources.workers, study.resources.cpus, study.resources.gpus)
+
+
+def _totals(study: Study, at_once: int, found: list[tuple[dict[str, Value], Cost, Rehearsal]]) -> dict[str, Any]:
+    trials, resources = study.num_trials(), study.resources
+    repeats = (study.search.seeds - 1) * trials
+    seconds = _range([_seconds(cost, rehearsal) for _, cost, rehearsal in found])
+    once = max(rehearsal.first - rehearsal.again for _, _, rehearsal in found)
+    counts = {"least": trials, "most": trials + repeats}
+    rounds = {end: math.ceil(count / at_once) for end, count in counts.items()}
+    wall = {end: (START_OF_RAY + max(0.0, once) + rounds[end] * seconds[end]) / 3600 for end in counts}
+    of = "gpu_hours" if resources.gpus else "cpu_hours"
+    units = resources.workers * (resources.gpus or resources.cpus)
+    work = {end: counts[end] * seconds[end] * units / 3600 for end in counts}
+    steps = _range([cost["steps"] for _, cost, _ in found])
+    price = resources.price_per_gpu_hour
+    return {
+        "trials": counts,
+        "at_once": at_once,
+        "steps": {end: counts[end] * steps[end] for end in counts},
+        "seconds_of_a_trial": seconds,
+        of: work,
+        "hours": wall,
+        **({"cost": {end: work[end] * price for end in work}} if price is not None and resources.gpus else {}),
+        "storage_bytes": _storage(counts, found),
+        "peak_memory_bytes": max(rehearsal.memory for _, _, rehearsal in found),
+        "memory_of": "GPU" if resources.gpus else "process",
+        "at_most": study.stop_early is not None,
+        "rehearsals": [_told(*each) for each in found],
+    }
+
+
+def _seconds(cost: Cost, rehearsal: Rehearsal) -> float:
+    work = cost["steps"] * rehearsal.step + cost["evaluations"] * rehearsal.evaluation
+    return START_OF_TRIAL + rehearsal.again + work
+
+
+def _storage(counts: Mapping[str, int], found: list[tuple[dict[str, Value], Cost, Rehearsal]]) -> Range:
+    """Checkpoints (the last, without its optimizer, and the one before), the results, the original embeddings."""
+    trials = []
+    for _, cost, rehearsal in found:
+        before = rehearsal.weights + rehearsal.optimizer if cost["evaluations"] > 1 else 0
+        trials.append(rehearsal.weights + before + _ROW)
+    size, shared = _range(trials), max(rehearsal.embeddings for _, _, rehearsal in found)
+    return {end: counts[end] * size[end] + shared for end in counts}
+
+
+def _range(values: list[Any]) -> Range:
+    return {"least": min(values), "most": max(values)}
+
+
+def _told(knobs: dict[str, Value], cost: Cost, rehearsal: Rehearsal) -> dict[str, Any]:
+    return {
+        "knobs": knobs,
+        "attack_steps": cost["attack_steps"],
+        "seconds_to_prepare_first": rehearsal.first,
+        "seconds_to_prepare": rehearsal.again,
+        "seconds_of_a_step": rehearsal.step,
+        "seconds_of_an_evaluation": rehearsal.evaluation,
+    }
+
+
+def estimate_text(found: Mapping[str, Any]) -> str:
+    """For people, a line each."""
+    unit = "GPU-hours" if "gpu_hours" in found else "CPU-hours"
+    lines = {
+        "trials": f"{_span(found['trials'], str)}, {found['at_once']} at a time",
+        "optimiser steps": _span(found["steps"], lambda value: f"{value:,.0f}"),
+        "a trial": _span(found["seconds_of_a_trial"], wording.duration),
+        unit: _span(found.get("gpu_hours") or found["cpu_hours"], lambda value: f"{value:.3g}"),
+        "wall time": _span(found["hours"], lambda value: wording.duration(3600 * value)),
+        **({"cost": _span(found["cost"], lambda value: f"{value:,.2f}")} if "cost" in found else {}),
+        "storage": _span(found["storage_bytes"], wording.size),
+        f"peak memory of a {found['memory_of']}": wording.size(found["peak_memory_bytes"]),
+    }
+    width = max(map(len, lines)) + 2
+    at_most = "At most: no trial is taken for stopped early.\n" if found["at_most"] else ""
+    return "".join(f"{name:{width}}{value}\n" for name, value in lines.items()) + at_most
+
+
+def _span(ends: Mapping[str, Any], word: Callable[[Any], str]) -> str:
+    low, high = word(ends["least"]), word(ends["most"])
+    return low if low == high else f"{low} to {high}"

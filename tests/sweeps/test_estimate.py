@@ -1,0 +1,98 @@
+"""``check --measure``: what a sweep takes follows from what its cheapest and dearest trial took, in the right units."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from robustcore.recipe import Recipe
+from robustcore.rehearsal import Rehearsal
+from sweeps.check.estimate import START_OF_RAY, START_OF_TRIAL, estimate, estimate_text
+from sweeps.cli import main
+from sweeps.study import Study, load_study
+from tests.sweeps.commands import write_study
+
+
+def study(tmp_path: Path, *settings: str) -> Study:
+    return load_study(str(write_study(tmp_path)), ["search={sampler: random, trials: 7}", *settings])
+
+
+def took(recipe: Recipe) -> Rehearsal:
+    """A step takes a second for each gradient of its attack."""
+    return Rehearsal(12.0, 2.0, recipe.attack.gradients, 5.0, 3_000_000, 1000, 2000, 50_000)
+
+
+def estimated(asked: Study, at_once: int = 2) -> dict[str, Any]:
+    return estimate(asked, at_once, took)
+
+
+def test_times_add_up_from_steps_evaluations_and_rounds(tmp_path: Path) -> None:
+    found = estimated(study(tmp_path))
+    trial = START_OF_TRIAL + 2 + 4 * 1 + 2 * 5
+    assert found["seconds_of_a_trial"] == {"least": trial, "most": trial}
+    assert found["trials"] == {"least": 7, "most": 7}
+    assert found["steps"] == {"least": 28, "most": 28}
+    assert found["cpu_hours"]["most"] == pytest.approx(7 * trial / 3600)
+    # Seven trials, two at a time, are four rounds; the original embeddings are made once.
+    assert found["hours"]["most"] == pytest.approx((START_OF_RAY + 10 + 4 * trial) / 3600)
+    # The last checkpoint has no optimizer, the one before has.
+    assert found["storage_bytes"]["most"] == pytest.approx(50_000 + 7 * (1000 + 3000), abs=7 * 5000)
+    assert found["peak_memory_bytes"] == 3_000_000
+    assert "cost" not in found
+    assert not found["at_most"]
+
+
+def test_both_ends_of_what_knobs_cost_are_measured_and_no_more(tmp_path: Path) -> None:
+    asked = study(tmp_path, "knobs={attack.steps: {integer: [1, 9]}, loss.alpha: {uniform: [0, 1]}}")
+    found = estimated(asked)
+    assert [each["knobs"]["attack.steps"] for each in found["rehearsals"]] == [1, 9]
+    assert found["seconds_of_a_trial"]["most"] - found["seconds_of_a_trial"]["least"] == 4 * 8
+    assert len(estimated(study(tmp_path))["rehearsals"]) == 1
+
+
+def test_gpus_are_paid_for_by_the_hour_and_repeats_count_in_the_most(tmp_path: Path) -> None:
+    resources = "resources={workers: 2, gpus: 2, price_per_gpu_hour: 3}"
+    found = estimated(study(tmp_path, resources, "search.seeds=3", "stop_early={after: 2}"), at_once=3)
+    trial = found["seconds_of_a_trial"]["most"]
+    assert found["trials"] == {"least": 7, "most": 21}
+    assert found["gpu_hours"] == pytest.approx({"least": 7 * trial * 4 / 3600, "most": 21 * trial * 4 / 3600})
+    assert found["cost"] == pytest.approx({end: 3 * hours for end, hours in found["gpu_hours"].items()})
+    rounds = {"least": math.ceil(7 / 3), "most": 7}
+    assert found["hours"] == pytest.approx(
+        {end: (START_OF_RAY + 10 + rounds[end] * trial) / 3600 for end in ("least", "most")}
+    )
+    assert found["at_most"]
+    text = estimate_text(found)
+    assert "GPU-hours" in text
+    assert "At most" in text
+
+
+def test_check_measures_here_and_says_what_the_sweep_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_study(tmp_path)
+    done = CliRunner().invoke(main, ["check", str(path), "--measure", "--format", "json"], catch_exceptions=False)
+    found = json.loads(done.stdout)["estimate"]
+    (rehearsal,) = found["rehearsals"]
+    assert rehearsal["seconds_of_a_step"] > 0
+    assert found["seconds_of_a_trial"]["most"] == pytest.approx(
+        START_OF_TRIAL
+        + rehearsal["seconds_to_prepare"]
+        + 4 * rehearsal["seconds_of_a_step"]
+        + 2 * rehearsal["seconds_of_an_evaluation"]
+    )
+    assert found["storage_bytes"]["least"] > 100_000
+    assert not (tmp_path / "runs" / "tiny").exists()
+    text = estimate_text(found)
+    for words in ("trials", "optimiser steps", "CPU-hours", "wall time", "storage", "peak memory of a process"):
+        assert words in text
+
+
+def test_a_trial_that_diverges_in_its_first_steps_is_a_sentence(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        main, ["check", str(write_study(tmp_path)), "--measure", "--set", "optim.lr=1e30"], catch_exceptions=False
+    )
+    assert done.exit_code == 1
+    assert "the training loss became" in done.stderr
