@@ -56,11 +56,10 @@ class Squares(Rows):
 
     def _square(self, numbers: Tensor) -> Images:
         """All pixels of one square go to the rim of the ball, each channel to a random side."""
-        eps = self.ball.eps
+        rim = (self.images + self.ball.eps * _signs(numbers[:, 4:7])).clamp(0, 1)
         inside = self._window(numbers[:, :2]).inside()
-        up = numbers[:, 4:7].reshape(-1, 3, 1, 1) < 0.5
-        rim = torch.where(up, self.images + eps, self.images - eps).clamp(0, 1)
-        return torch.where(inside, rim, self.best.images)
+        # Exact at 0 and 1, and several times as fast as ``where`` on a CPU.
+        return torch.lerp(self.best.images, rim, inside.to(rim.dtype))
 
     def _bump(self, numbers: Tensor) -> Images:
         """What one window has of the norm, and what the ball has left of it, goes as a bump into another one."""
