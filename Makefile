@@ -4,7 +4,7 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: demo test lint env lock benchmarks clean
+.PHONY: demo test lint env lock benchmarks chaos clean
 
 demo: env
 	$(BIN)/sweep launch alpha_study --storage runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -19,6 +19,10 @@ lint: env
 
 benchmarks: env
 	$(BIN)/python -m tests.benchmarks
+
+# A sweep that is killed at random moments, beside one that is not: about ten minutes.
+chaos: env
+	$(BIN)/python -m tests.chaos
 
 env: .venv/built
 

@@ -26,7 +26,7 @@ from robustcore.recipe import Recipe
 from robustcore.stalls import ZeroGradients
 from robustcore.types import Embeddings, Images, LossAt, PerImage
 
-_UNIVERSAL = "universal/delta"
+_UNIVERSAL, _STALLS = "universal/delta", "stalls/counted"
 
 
 class Descent:
@@ -238,10 +238,17 @@ class Descent:
         delta = {} if self._delta is None else {_UNIVERSAL: self._delta}
         return optimizer_tensors(self._optimizer, self._parameters) | delta
 
+    def counted(self) -> dict[str, Tensor]:
+        """What ``stalls`` would tell; nothing right after it."""
+        counted = self._watch.tensor()
+        return {} if counted is None else {_STALLS: counted}
+
     def restore(self, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
-        """Go on where ``weights`` and ``optimizer`` were."""
+        """Go on where ``weights``, and ``optimizer`` with what was ``counted``, were."""
         self._trainee.load(weights)
-        delta = optimizer.get(_UNIVERSAL)
+        rest = dict(optimizer)
+        delta, counted = rest.pop(_UNIVERSAL, None), rest.pop(_STALLS, None)
         self._delta = None if delta is None else delta.to(self._process.device)
-        rest = {name: value for name, value in optimizer.items() if name != _UNIVERSAL}
+        if counted is not None:
+            self._watch.back(counted.to(self._process.device))
         restore_optimizer(self._optimizer, self._parameters, rest)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from robustcore.descent import Descent
@@ -16,6 +17,7 @@ from robustcore.prepared import prepare
 from robustcore.process import Process
 from robustcore.recipe import Recipe
 
+_LOSSES = "losses/mean"
 _OVERFITTING = WATCH[0]
 _RESISTS_ONE_STEP = "the encoder learnt to resist the single step of its training, and hardly more"
 
@@ -26,12 +28,15 @@ class State:
 
     step: int
     weights: dict[str, Tensor]  # what differs from the original ones: with LoRA, the adapter alone
-    optimizer: dict[str, Tensor] = field(default_factory=dict)  # and the universal perturbation, where there is one
+    optimizer: dict[str, Tensor] = field(default_factory=dict)  # and whatever else is on its way between two steps
 
 
 @dataclass(frozen=True)
 class Progress:
-    """An evaluation, and the state at it. ``final`` says that there is nothing more to do."""
+    """An evaluation, and the state at it. ``final`` says that there is nothing more to do.
+
+    Without metrics, it is a state between two evaluations, for whoever wanted one.
+    """
 
     step: int
     metrics: dict[str, float]
@@ -42,38 +47,50 @@ class Progress:
     flags: dict[str, str]  # why a number may not hold: see ``Outcome``
 
 
-def finetune(recipe: Recipe, process: Process | None = None, resume: State | None = None) -> Iterator[Progress]:
+def finetune(
+    recipe: Recipe,
+    process: Process | None = None,
+    resume: State | None = None,
+    is_wanted: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
     """Fine-tune the recipe's encoder; yield at every ``evaluation.every`` steps and at the end.
+
+    ``is_wanted`` is asked after every other step whether to yield there too, without an evaluation. What a process
+    alone has counted is then in the state, so it is whole only where there is one process.
 
     Every process of a distributed run iterates its own copy in step with the others and sees the same metrics.
     Raises InputError where model or data are not as described, NonFiniteLoss where training diverges.
     """
     process, started = process or Process(), time.perf_counter()
     run, first = Run(recipe, process, resume.weights if resume is not None else None), 0
+    losses = _Mean()
     if resume is not None:
-        run.descent.restore(resume.weights, resume.optimizer)
+        optimizer = dict(resume.optimizer)
+        losses.restore(optimizer.pop(_LOSSES, None))
+        run.descent.restore(resume.weights, optimizer)
         first = resume.step
 
-    def progress(step: int, trained: dict[str, float]) -> Progress:
-        outcome = run.measured()
+    def progress(step: int, outcome: Outcome, trained: dict[str, float]) -> Progress:
         final, seconds = step == recipe.optim.steps, time.perf_counter() - started
 
         def state() -> State:
             # The last state has no more use for the optimizer.
-            optimizer = {} if final else _copied(run.descent.optimizer())
-            return State(step, _copied(run.descent.weights()), optimizer)
+            moving = run.descent.optimizer() | run.descent.counted() | losses.tensors()
+            return State(step, _copied(run.descent.weights()), {} if final else _copied(moving))
 
         return Progress(step, outcome.metrics | trained, final, seconds, state, outcome.samples, outcome.flags)
 
-    total, losses = recipe.optim.steps, _Mean()
+    total = recipe.optim.steps
     for step, loss in run.descent.steps(range(first, total)):
         losses.add(loss)
         done = step + 1
         if done % recipe.evaluation.every == 0 or done == total:
             run.descent.check_weights(done)
-            yield progress(done, run.descent.stalls() | {"loss": losses.take()})
+            yield progress(done, run.measured(), run.descent.stalls() | {"loss": losses.take()})
+        elif is_wanted():
+            yield progress(done, Outcome({}), {})
     if total == 0:
-        yield progress(0, {})
+        yield progress(0, run.measured(), {})
 
 
 class Run:
@@ -117,6 +134,15 @@ class _Mean:
         mean = self._sum / self._count
         self._sum, self._count = 0.0, 0
         return mean
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What ``restore`` takes; empty after ``take``."""
+        values = torch.tensor([self._sum, self._count], dtype=torch.float64)
+        return {_LOSSES: values} if self._count else {}
+
+    def restore(self, values: Tensor | None) -> None:
+        if values is not None:
+            self._sum, self._count = values[0].item(), int(values[1])
 
 
 def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

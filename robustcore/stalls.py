@@ -43,6 +43,15 @@ class ZeroGradients:
         zeros, stalled = (0, 0) if self._found is None else self._found.tolist()
         return {"zeros": zeros, "pixels": self._pixels, "stalled": stalled, "taken": self._images}
 
+    def tensor(self) -> Tensor | None:
+        """What was counted in this process since it was last taken, to be put ``back`` by another; None without."""
+        return None if self._found is None else torch.tensor([*self._found.tolist(), self._pixels, self._images])
+
+    def back(self, counted: Tensor) -> None:
+        """Go on counting from there."""
+        self._found = counted[:2]
+        self._pixels, self._images = counted[2:].tolist()
+
     def take(self, process: Process) -> float:
         """The share in [0, 1] over all processes since it was last taken; 0 where no gradient was taken."""
         counts = self.counts()

@@ -1,70 +1,179 @@
-"""Files that must be whole or absent, on a local disk or on object storage; places are paths or URIs of pyarrow."""
+"""Files that must be whole or absent, on a local disk or on object storage; places are paths or URIs of pyarrow.
+
+Whoever has work to lose asks for a ``kept`` folder, which waits for storage that fails or is away for a while.
+"""
 
 import contextlib
+import logging
 import os
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow.fs
+
+T = TypeVar("T")
+PATIENCE = 120.0  # seconds for which a kept folder waits for its storage
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
+_UNFINISHED = ".unfinished"
+
+
+class StorageLost(OSError):
+    """Storage failed for as long as one was ready to wait; one sentence."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder in storage. ``at("a/b")`` is a place below it; nothing is created before something is written."""
+    """A folder in storage. ``at("a/b")`` is a place below it; nothing is created before something is written.
+
+    With ``patience``, what fails is tried again for so many seconds. Without ``home``, nothing is created: where that
+    folder is gone, a disk is not mounted, and what was written in its place would be lost.
+    """
 
     uri: str
+    patience: float = 0.0
+    home: str = ""
 
     def at(self, name: str) -> "Folder":
         """The place ``name`` below this one."""
         place, question, query = self.uri.partition("?")  # s3://bucket/folder?endpoint_override=...
-        return Folder(f"{place.rstrip('/')}/{name}{question}{query}")
+        return replace(self, uri=f"{place.rstrip('/')}/{name}{question}{query}")
+
+    @property
+    def above(self) -> "Folder":
+        """The folder that this one is in."""
+        place, question, query = self.uri.partition("?")
+        return replace(self, uri=f"{place.rstrip('/').rpartition('/')[0]}{question}{query}")
+
+    def kept(self, patience: float = PATIENCE) -> "Folder":
+        """This folder, made now, as its own home; its methods raise StorageLost after ``patience`` seconds."""
+        if self.local is not None:
+            self.local.mkdir(parents=True, exist_ok=True)
+        return replace(self, patience=patience, home=self.uri)
 
     @property
     def local(self) -> Path | None:
         """The path, where this is a local folder."""
-        filesystem, path = self._resolved()
+        filesystem, path = resolved(self.uri)
         return Path(path) if isinstance(filesystem, pyarrow.fs.LocalFileSystem) else None
 
     def write(self, name: str, content: bytes) -> None:
         """Write one file: readers see all of it or nothing. Raises OSError."""
-        filesystem, folder = self._resolved()
-        filesystem.create_dir(folder, recursive=True)
-        if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+
+        def write() -> None:
+            filesystem, folder = resolved(self.uri)
+            if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+                replace_file(Path(folder) / name, content)
+                return
+            filesystem.create_dir(folder, recursive=True)
             with filesystem.open_output_stream(f"{folder}/{name}") as stream:  # an object appears when it is whole
                 stream.write(content)
-            return
-        unfinished = Path(folder) / f".{name}.{os.getpid()}.unfinished"
+
+        self.patiently(write)
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes; raises FileNotFoundError, or OSError."""
+
+        def read() -> bytes:
+            filesystem, folder = resolved(self.uri)
+            with filesystem.open_input_file(f"{folder}/{name}") as stream:
+                content: bytes = stream.read()
+            return content
+
+        return self.patiently(read)
+
+    def names(self) -> list[str]:
+        """The files directly in the folder, sorted; none where it does not exist. Raises OSError."""
+
+        def names() -> list[str]:
+            filesystem, folder = resolved(self.uri)
+            selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
+            files = (info for info in filesystem.get_file_info(selector) if info.type == pyarrow.fs.FileType.File)
+            return sorted(info.base_name for info in files if not info.base_name.endswith(_UNFINISHED))
+
+        return self.patiently(names)
+
+    def remove(self, name: str) -> None:
+        """Delete one file, if it is there. Raises OSError."""
+
+        def remove() -> None:
+            filesystem, folder = resolved(self.uri)
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.delete_file(f"{folder}/{name}")
+
+        self.patiently(remove)
+
+    def tidy(self) -> None:
+        """Delete what processes that were killed within ``write`` left behind. Raises OSError."""
+        if self.local is not None:
+            for unfinished in self.local.glob(f".*{_UNFINISHED}"):
+                unfinished.unlink(missing_ok=True)
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """What ``action`` returns, tried again and again where storage fails; that a file is absent is an answer."""
+        deadline, pause = time.monotonic() + self.patience, _FIRST_PAUSE
+        while True:
+            try:
+                self._check_home()
+                return action()
+            except OSError as error:
+                if not self.patience or (isinstance(error, FileNotFoundError) and not self._is_away()):
+                    raise
+                trouble = f"{shown(self.uri)} cannot be used: {reason(error)}"
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise StorageLost(f"{trouble}; tried for {self.patience:g} s")
+            if pause == _FIRST_PAUSE:
+                logging.getLogger(__name__).warning("warning: %s; trying for %g s", trouble, self.patience)
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _check_home(self) -> None:
+        if self._is_away():
+            raise NotADirectoryError(f"the folder {self.home} is gone")
+
+    def _is_away(self) -> bool:
+        home = Folder(self.home).local if self.home else None
+        return home is not None and not home.is_dir()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write ``content`` beside ``path``, then rename it into place; folders are made, power cuts survived."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
+    try:
         with unfinished.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(unfinished, Path(folder) / name)
+        unfinished.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)  # the new name itself must survive too
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
-    def read(self, name: str) -> bytes:
-        """The file's bytes; raises FileNotFoundError."""
-        filesystem, folder = self._resolved()
-        with filesystem.open_input_file(f"{folder}/{name}") as stream:
-            content: bytes = stream.read()
-        return content
 
-    def names(self) -> list[str]:
-        """The files directly in the folder, sorted; none where it does not exist."""
-        filesystem, folder = self._resolved()
-        selector = pyarrow.fs.FileSelector(folder, allow_not_found=True)
-        return sorted(
-            info.base_name
-            for info in filesystem.get_file_info(selector)
-            if info.type == pyarrow.fs.FileType.File and not info.base_name.endswith(".unfinished")
-        )
+def reason(error: OSError) -> str:
+    """The operating system's words, or the client's, on one line."""
+    return error.strerror if error.strerror and error.errno else " ".join(str(error).split())[:300]
 
-    def remove(self, name: str) -> None:
-        """Delete one file, if it is there."""
-        filesystem, folder = self._resolved()
-        with contextlib.suppress(FileNotFoundError):
-            filesystem.delete_file(f"{folder}/{name}")
 
-    def _resolved(self) -> tuple[pyarrow.fs.FileSystem, str]:
-        if "://" in self.uri:
-            filesystem, path = pyarrow.fs.FileSystem.from_uri(self.uri)
-            return filesystem, path
-        return pyarrow.fs.LocalFileSystem(), os.path.abspath(self.uri)
+def shown(uri: str) -> str:
+    """A place without what may be secret in its URI: user, password and options."""
+    return re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])
+
+
+def resolved(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The file system of a path or URI, and the place in it."""
+    if "://" in uri:
+        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
+        return filesystem, path
+    return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)

@@ -6,6 +6,7 @@ Time is that of trials on their places: their start-up counts, and so does work 
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from robustcore.storage import Folder
@@ -70,6 +71,7 @@ class Purse:
 
     def __init__(self, study: Study, clock: Callable[[], float] = time.monotonic) -> None:
         self._study, self.clock = study, clock
+        self._folder = _folder(study).kept(0)
         self._gpus = study.resources.gpus * study.resources.workers
         self._spent = spent_by(study)
         self._running: set[str] = set()
@@ -113,9 +115,10 @@ class Purse:
             self.keep()
 
     def keep(self) -> None:
-        """On disk when this returns."""
+        """On disk when this returns, unless the disk takes nothing now."""
         self._kept = self.clock()
-        _folder(self._study).write(SPENT, json.dumps(asdict(self.count())).encode())
+        with suppress(OSError):
+            self._folder.write(SPENT, json.dumps(asdict(self.count())).encode())
 
 
 def _folder(study: Study) -> Folder:

@@ -11,6 +11,7 @@ from sweeps.insight.verbs import diff, importance
 from sweeps.options import (
     Strengthening,
     StudyArgument,
+    Verbs,
     address_option,
     certify_options,
     checked_study,
@@ -26,7 +27,7 @@ from sweeps.options import (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="robust-sweeps")
 def main() -> None:
     """Find the best trade-off between clean and adversarially robust accuracy of a vision encoder.

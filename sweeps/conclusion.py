@@ -1,5 +1,7 @@
 """What a sweep that has ended leaves to say: its front and where everything is, and then its certificates."""
 
+import shlex
+
 import click
 
 from sweeps.budget import how_to_go_on
@@ -24,18 +26,24 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
         click.echo(f"MLflow   {outcome.mlflow}")
     if outcome.warning:
         click.echo(f"warning: {outcome.warning}", err=True)
-    unfinished = sweep.unfinished()
-    if over := sweep.purse.over():
-        more = how_to_go_on(study, sweep.purse.count())
-        again = f"sweep resume {study.path} --storage {study.storage} {more}"
-        click.echo(f"{over}; `{again}` goes on.", err=True)
-        if unfinished:
-            return FAILED
-    elif unfinished:
-        again = f"sweep resume {sweep.study.path} --storage {sweep.study.storage}"
-        click.echo(f"{len(unfinished)} trials are unfinished; `{again}` goes on.", err=True)
+    if not sweep.is_complete() or sweep.purse.over():
+        click.echo(_goes_on(outcome, address), err=True)
+    if not sweep.is_complete():
         return FAILED
     code = FAILED if outcome.failed else 0
     if strength is not None:
         code = certify_and_print(sweep.folder, strength, address) or code
     return code
+
+
+def _goes_on(outcome: Outcome, address: str) -> str:
+    """Why the sweep is not complete, and the command that goes on with it, ready to be pasted."""
+    study, ending = outcome.sweep.study, outcome.sweep.ending
+    words = ["sweep", "resume", study.path, "--storage", study.storage]
+    words += [] if address == "local" else ["--address", address]
+    if over := outcome.sweep.purse.over():
+        again = f"{shlex.join(words)} {how_to_go_on(study, outcome.sweep.purse.count())}"
+        return f"{over}; `{again}` goes on."
+    why = f"The sweep ended early: {ending.reason}. " if ending.reason else ""
+    running = sum(record.state == "running" for record in outcome.sweep.unfinished())
+    return f"{why}{running} {'trial is' if running == 1 else 'trials are'} unfinished; `{shlex.join(words)}` goes on."

@@ -4,32 +4,31 @@ Ray Tune only dispatches: which trials exist and what became of them is in ``res
 state is in its checkpoints, so a sweep that is killed loses nothing that was finished.
 """
 
+import os
 import time
 from collections import defaultdict, deque
-from importlib.metadata import version
+from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
-from robustcore.recipe import recipe_from
+from robustcore import storage
 from robustcore.storage import Folder
+from sweeps.assignment import assignment_of, new_record
 from sweeps.budget import Purse
 from sweeps.earlier import kept_advice
+from sweeps.ending import Ending
+from sweeps.gallery import Gallery
 from sweeps.progress import Display
 from sweeps.repeats import due_repeats
-from sweeps.report import front_files
 from sweeps.results import Evaluation, Results, TrialRecord
 from sweeps.search import Search
 from sweeps.standing import Standing
 from sweeps.stop_early import Stopping
-from sweeps.stored import embeddings_cache
 from sweeps.study import Study
 from sweeps.tracking import Tracker
 from trainables.worker import Assignment
 
-_PACKAGES = ("robust-sweeps", "torch", "open_clip_torch", "ray", "optuna", "numpy")
-_DRAW_EVERY = 20.0  # seconds between two drawings of the front while trials run
-_SHARE = 20  # drawing, and saving what can be told again, takes at most a twentieth of the time
+_PATIENCE = float(os.environ.get("SWEEP_PATIENCE", storage.PATIENCE))
+_SHARE = 20  # saving what can be told again takes at most a twentieth of the time
 
 
 class Sweep:
@@ -38,18 +37,19 @@ class Sweep:
     def __init__(self, study: Study, results: Results, total: int, tracker: Tracker, display: Display) -> None:
         self.study = study
         self.results = results
-        self.folder = Folder(study.storage).at(study.name)
+        self.folder = Folder(study.storage).at(study.name).kept(_PATIENCE)
+        self.ending = Ending()
+        self._gallery = Gallery(study, self.folder)
         self._total = total
         self.purse = Purse(study)
         self._tracker, self._display = tracker, display
         self._search = Search(study, kept_advice(study))
-        self._versions = {package: version(package) for package in _PACKAGES}
         self._failures: dict[str, str] = {}
         self._complete: set[str] = set()
         self._judged: set[str] = set()
-        self._put_off: set[str] = set()  # the budget is spent: a later process goes on with them
+        self._put_off: set[str] = set()  # the budget is spent, or storage is lost: a later process goes on with them
         self._stopping = Stopping(study, results.records.values()) if study.stop_early else None
-        self._saved = self._drawn = self._saving = self._drawing = 0.0
+        self._saved = self._saving = 0.0
         # All of these are known from the results; kept, for going through thousands of trials at each event is slow.
         self._standing = Standing(study.objectives, study.feasible)
         self._asked = 0  # trials that the sampler has suggested
@@ -72,11 +72,9 @@ class Sweep:
     def next_assignment(self) -> Assignment | None:
         """The next trial to run: first those an earlier process left unfinished, after the search the repeats.
 
-        None when there is no other; where ``has_repeats`` says so, there may be when the running ones have ended.
+        None when there is none now; where ``has_repeats`` says so, there may be when the running ones have ended.
         """
-        if self.purse.over():
-            return None
-        while True:
+        while not self.ending.reason and not self.purse.over():
             if self._unfinished:
                 return self._assignment(self._unfinished.popleft())
             if self._asked >= self._total:
@@ -84,10 +82,12 @@ class Sweep:
             record = self._suggested()
             if record.state == "pending" and not record.copy_of:
                 return self._assignment(record)
+        return None
 
     def has_repeats(self) -> bool:
         """Whether what runs now decides about trials to come: the front candidates run again with other seeds."""
-        return self.study.search.seeds > 1 and bool(self.unfinished()) and not self.purse.over()
+        is_over = self.ending.reason or self.purse.over()
+        return self.study.search.seeds > 1 and bool(self.unfinished()) and not is_over
 
     def started(self, trial: str) -> None:
         """The trial has a place to run on, maybe not for the first time."""
@@ -122,10 +122,16 @@ class Sweep:
         return False
 
     def evaluated(self, trial: str, result: dict[str, Any]) -> None:
-        """A result of the trial; one that says why it failed carries no new metrics."""
+        """A result of the trial; one that says why it failed, or lost its storage, carries no new metrics."""
         record = self.results.records[trial]
         record.device = result["device"]
         self.purse.note()
+        for note in result["notes"]:
+            self.happened(trial, note)
+        if result["lost"]:
+            self._put_off.add(trial)
+            self.ending.ask(f"trial {trial} could not go on: {result['lost']}")
+            return
         if result["failure"]:
             self._failures[trial] = result["failure"]
             if result["traceback"]:
@@ -152,9 +158,6 @@ class Sweep:
         self.purse.ended(trial)
         reason = self._failures.pop(trial, "") or error
         if trial in self._put_off and not reason:
-            self._tracker.end_trial(record)
-            self._save()
-            self._show()
             return
         if reason:
             record.state, record.reason = "failed", reason
@@ -169,14 +172,41 @@ class Sweep:
         self._draw(at_once=False)
         self._show()
 
+    def show_ending(self) -> None:
+        """Said at once: trials that run may take a while."""
+        self._display.say(str(self.ending))
+
+    def happened(self, trial: str, note: str) -> None:
+        """Something happened to the trial that does not change its numbers, and that one should know."""
+        record = self.results.records[trial]
+        if note not in record.notes:
+            record.notes.append(note)
+            self._display.say(f"trial {trial}: {note}")
+
     def close(self) -> None:
-        """Everything that was put off."""
-        self._save()
+        """Everything that was put off. A sweep that ends early waits for its storage no more."""
+        if self.ending.taken_over():
+            return
+        if self.ending.reason:
+            self.folder = replace(self.folder, patience=0)
+        try:
+            self._save()
+        except OSError as error:
+            self.ending.ask(f"the results could not be saved: {storage.reason(error)}")
         self.purse.keep()
         self._draw(at_once=True)
         self._tracker.note_intervals(self.front(), self.study.objectives)
         self._tracker.redraw(self.purse.metrics(), len(self.results.records), {})
+        for record in self.unfinished():
+            if record.state == "running":
+                self._tracker.end_trial(record)
         self._show()
+
+    def is_complete(self) -> bool:
+        """Whether a later ``resume`` would find nothing to do, or nothing to spend."""
+        if self.unfinished() or (self.study.search.seeds > 1 and self.ending.reason):
+            return False
+        return self._asked >= self._total or bool(self.purse.over())
 
     def unfinished(self) -> list[TrialRecord]:
         """Trials that a later ``resume`` has to go on with."""
@@ -211,23 +241,7 @@ class Sweep:
     def _suggested(self) -> TrialRecord:
         """A new record in the results: pending, or already settled where its recipe is known or impossible."""
         knobs, sampler = self._search.ask()
-        recipe = self.study.recipe_at(knobs)
-        record = TrialRecord(
-            trial=f"{self._asked:04d}",
-            knobs=knobs,
-            recipe=recipe,
-            recipe_hash="",
-            seed=int(recipe.get("seed", 0)),
-            versions=self._versions,
-            sampler=sampler,
-        )
-        try:
-            record.recipe_hash = recipe_from(recipe).fingerprint()
-        except ValidationError as error:
-            record.state, record.reason = (
-                "failed",
-                f"these knobs do not go together: {error.errors()[0]['msg']}",
-            )
+        record = new_record(self.study, self._asked, knobs, sampler)
         twin = self._originals.get(record.recipe_hash)
         self.results.records[record.trial] = record
         if record.state != "failed" and twin is not None:
@@ -260,20 +274,11 @@ class Sweep:
         self._tracker.end_trial(record)
 
     def _assignment(self, record: TrialRecord) -> Assignment:
-        resources = self.study.resources
-        return Assignment(
-            trial=record.trial,
-            recipe=record.recipe,
-            folder=self.folder.at(f"trials/{record.trial}").uri,
-            cache=str(embeddings_cache(self.study.storage)),
-            workers=resources.workers,
-            cpus=resources.cpus,
-            gpus=resources.gpus,
-        )
+        return assignment_of(record, self.study, self.folder)
 
     def _save(self) -> None:
         started = time.monotonic()
-        self.results.save()
+        self.folder.patiently(self.results.save)
         self._saved = time.monotonic()
         self._saving = self._saved - started
 
@@ -282,14 +287,7 @@ class Sweep:
         self._display.update(self.results.records.values(), self._tracker.warning or self.purse.over(), moved)
 
     def _draw(self, at_once: bool) -> None:
-        """The front's numbers always, its pictures now and then: they take a while."""
-        standing, files = self._standing, dict[str, bytes]()
-        started = time.monotonic()
-        if at_once or started - self._drawn > max(_DRAW_EVERY, _SHARE * self._drawing):
-            records, study = list(self.results.records.values()), self.study
-            files = front_files(records, standing.members, study.objectives, study.name, study.feasible)
-            for name, content in files.items():
-                self.folder.write(name, content)
-            self._drawn = time.monotonic()
-            self._drawing = self._drawn - started
+        """The front's numbers always, its pictures now and then."""
+        standing = self._standing
+        files = self._gallery.draw(list(self.results.records.values()), standing.members, at_once)
         self._tracker.update_front(standing.members, standing.hypervolume, standing.finished, files)

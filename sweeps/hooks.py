@@ -3,6 +3,8 @@
 Tune pickles them into a snapshot that nothing ever reads: a sweep resumes from its own results, not from Tune's.
 """
 
+import math
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +14,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeps.driver import Sweep
+from sweeps.ending import HeadLost
+from trainables import signals
 from trainables.guard import free
+
+TRIES = 4  # lives of a trial whose process dies
+_REST = 30.0  # seconds in which trials that run may still write a checkpoint
 
 
 class _NotPickled:
@@ -57,7 +64,9 @@ class Judge(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray's types ar
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Called with the flattened result, whose metrics are ``metrics/<name>``."""
         metrics = {name.removeprefix("metrics/"): result[name] for name in result if name.startswith("metrics/")}
-        goes_on = self._sweep.goes_on(_name(trial), {**result, "metrics": metrics})
+        goes_on = True
+        with self._sweep.ending.on_errors():
+            goes_on = self._sweep.goes_on(_name(trial), {**result, "metrics": metrics})
         decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
         return decision
 
@@ -70,7 +79,8 @@ class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types ar
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Also after a lost machine."""
-        self._sweep.started(_name(trial))
+        with self._sweep.ending.on_errors():
+            self._sweep.started(_name(trial))
 
     def on_trial_result(
         self,
@@ -81,18 +91,55 @@ class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types ar
         **info: Any,
     ) -> None:
         """One evaluation, or the reason of a failure."""
-        self._sweep.evaluated(_name(trial), result)
+        with self._sweep.ending.on_errors():
+            self._sweep.evaluated(_name(trial), result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """At its own end, or stopped by the scheduler."""
-        free(trial.config["assignment"]["folder"])
-        self._sweep.ended(_name(trial))
+        with self._sweep.ending.on_errors():
+            free(trial.config["assignment"]["folder"])
+            self._sweep.ended(_name(trial))
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its process died; it will be started again."""
+        with self._sweep.ending.on_errors():
+            lost = f"its process was lost after step {self._sweep.results.records[_name(trial)].step}"
+            self._sweep.happened(_name(trial), f"{lost}; try {trial.num_failures + 1} of {TRIES}")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its process died once too often."""
-        free(trial.config["assignment"]["folder"])
-        reason = " ".join(str(trial.get_error() or "its process was lost").split())[:300]
-        self._sweep.ended(_name(trial), error=f"given up after {trial.num_failures} tries: {reason}")
+        with self._sweep.ending.on_errors():
+            free(trial.config["assignment"]["folder"])
+            reason = " ".join(str(trial.get_error() or "its process was lost").split())[:300]
+            self._sweep.ended(_name(trial), error=f"given up after {trial.num_failures} tries: {reason}")
+
+
+class Stop(_NotPickled, tune.Stopper):  # type: ignore[misc]  # Ray's types are Any here
+    """Ends the sweep where there is a reason to."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._until = math.inf
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Of single trials, ``Judge`` decides."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Asked ten times a second. Who asked for the end gets a checkpoint of every trial that can write it soon."""
+        ending = self._sweep.ending
+        if not ending.reason:
+            return False
+        if ending.head_lost():
+            raise HeadLost  # whatever Tune would do now waits for an answer that never comes
+        if self._until == math.inf:
+            self._sweep.show_ending()
+            can_rest = ending.was_asked and self._sweep.study.resources.workers == 1
+            self._until = time.monotonic() + (_REST if can_rest else 0)
+            signals.ask_to_rest(self._sweep.folder.uri)
+        running = [record.trial for record in self._sweep.unfinished() if record.state == "running"]
+        rest = all(signals.rests(self._sweep.folder.at(f"trials/{trial}").uri) for trial in running)
+        return rest or time.monotonic() > self._until
 
 
 def _name(trial: Trial) -> str:

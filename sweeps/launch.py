@@ -3,14 +3,16 @@
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from robustcore.storage import Folder
 from sweeps.budget import check_budget
 from sweeps.earlier import advice_of
+from sweeps.ending import HeadLost
 from sweeps.growth import changes, grown, total_trials
-from sweeps.lock import locked
+from sweeps.lock import Hold, locked
 from sweeps.progress import Display
 from sweeps.results import Results
 from sweeps.session import ray_session, trials_at_once
@@ -27,13 +29,13 @@ def launch_study(study: Study, address: str = "local") -> "Outcome":
     if address == "local" and study.recipe.model.needs_download():
         study.recipe.model.load()  # once, here: where a hub does not answer, no trial could start
     folder = Folder(study.storage).at(study.name)
-    with locked(folder, study.name):
+    with locked(folder, study.name) as hold:
         if RESULTS in folder.names():
             raise RequestError(
                 f"the study '{study.name}' already has results in {folder.uri}; `sweep resume` continues it, another "
                 "--storage starts it anew"
             )
-        return _run(study, Results(folder.at(RESULTS).uri), study.num_trials(), address)
+        return _run(study, Results(folder.at(RESULTS).uri), study.num_trials(), address, hold)
 
 
 def resume_study(
@@ -50,7 +52,7 @@ def resume_study(
     """
     before = launched_study(folder)
     study = grown(before, settings)
-    with locked(folder, study.name):
+    with locked(folder, study.name) as hold:
         # None yet where it was killed before its first trial.
         results = stored_results(folder) if RESULTS in folder.names() else Results(folder.at(RESULTS).uri)
         if trials is not None:
@@ -61,7 +63,7 @@ def resume_study(
         check_budget(study, total, records)
         for line in changes(before, study, records):
             say(f"changed  {line}")
-        return _run(study, results, total, address)
+        return _run(study, results, total, address, hold)
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,10 @@ class Outcome:
         return sum(record.state == "failed" for record in self.sweep.results.records.values())
 
 
-def _run(study: Study, results: Results, total: int, address: str) -> Outcome:
+def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -> Outcome:
     from sweeps.driver import Sweep
 
-    with ray_session(address):
+    with ray_session(address) as head_lost:
         at_once = trials_at_once(study.resources)
         Folder(study.storage).at(study.name).write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         tracker = tracker_of(study)
@@ -89,16 +91,21 @@ def _run(study: Study, results: Results, total: int, address: str) -> Outcome:
         tracker.start_sweep({name: plain[name] for name in ("search", "resources", "objectives")}, study.text)
         with Display(study.name, total, study.objectives, study.feasible) as display:
             sweep = Sweep(study, results, total, tracker, display)
-            _fit(study, sweep, at_once)
-            sweep.close()
-    warning = tracker.close("KILLED" if sweep.unfinished() else "FINISHED")
+            sweep.ending.taken_over, sweep.ending.head_lost = hold.taken_over, head_lost
+            with sweep.ending.on_signals():
+                with suppress(HeadLost):
+                    _fit(study, sweep, at_once)
+                sweep.close()
+    warning = tracker.close("FINISHED" if sweep.is_complete() else "KILLED")
+    if sweep.ending.error is not None:
+        raise sweep.ending.error
     return Outcome(sweep, tracker.uri, warning)
 
 
 def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
     from ray import tune
 
-    from sweeps.hooks import Judge, Suggest, Watch
+    from sweeps.hooks import TRIES, Judge, Stop, Suggest, Watch
     from trainables.trial import trainable
     from trainables.worker import Assignment
 
@@ -118,8 +125,9 @@ def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
                 name=study.name,
                 storage_path=scratch,
                 callbacks=[Watch(sweep)],
+                stop=Stop(sweep),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=3),
+                failure_config=tune.FailureConfig(max_failures=TRIES - 1),
                 # Trials write their own checkpoints; Tune shall not ask for any.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),

@@ -1,10 +1,13 @@
 """What the verbs of `sweep` have in common: their options, where a study's results are, errors as sentences."""
 
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -14,7 +17,34 @@ if TYPE_CHECKING:
     from robustcore.storage import Folder
     from sweeps.study import Study
 
-FAILED, WRONG_REQUEST = 1, 2
+FAILED, WRONG_REQUEST, INTERRUPTED = 1, 2, 130
+
+
+class Verbs(click.Group):
+    """Ctrl-C and SIGTERM end a verb with a sentence, whatever it was doing; a sweep that runs has ways of its own."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, on the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return super().invoke(ctx)
+        heard = []
+
+        def hear(number: int, _: FrameType | None) -> None:
+            heard.append(number)
+            raise KeyboardInterrupt
+
+        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return super().invoke(ctx)
+        except BaseException as error:
+            # An import that is cut short raises whatever it likes.
+            if not heard and not isinstance(error, KeyboardInterrupt):
+                raise
+            click.echo("interrupted; what was finished is kept", err=True)
+            ctx.exit(INTERRUPTED)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class StudyArgument(click.ParamType[str]):
@@ -139,6 +169,7 @@ def folder_of(study: str, storage: str | None) -> "Folder":
 def sentences() -> Iterator[None]:
     """What the user can put right is a sentence, not a traceback."""
     from robustcore.errors import InputError, NonFiniteLoss
+    from robustcore.storage import StorageLost
     from sweeps.source import StudyError
     from sweeps.stored import RequestError
 
@@ -147,7 +178,7 @@ def sentences() -> Iterator[None]:
     except (RequestError, StudyError, InputError) as error:
         click.echo(str(error), err=True)
         sys.exit(WRONG_REQUEST)
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, StorageLost) as error:
         click.echo(str(error), err=True)
         sys.exit(FAILED)
 

@@ -85,6 +85,10 @@ class Display:
         if note and is_news:
             self._line(f"warning: {note}")
 
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._line(text)
+
     def _see(self, record: TrialRecord, records: Collection[TrialRecord]) -> State:
         """Count it; returns the state that it was in before."""
         before = self._states.get(record.trial)

@@ -2,11 +2,14 @@
 
 import logging
 import os
+import signal
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sweeps.head import abandon, head_watch
 from sweeps.stored import RequestError
 from sweeps.study import Resources
 from trainables.resources import Demand, capacity, cluster_nodes, this_machine
@@ -17,6 +20,7 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the display is ours
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our results are the record
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: see ``ending``
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",  # (sic) nodes of an autoscaling pool take their time
 }
 # Read when Ray is imported: without it, Ray's servers would listen on every network of the machine.
@@ -26,8 +30,11 @@ _TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_ST
 
 
 @contextmanager
-def ray_session(address: str) -> Iterator[None]:
-    """A connection to Ray: a fresh one on the loopback for ``local``, else the cluster at the address."""
+def ray_session(address: str) -> Iterator[Callable[[], str]]:
+    """A connection to Ray: a fresh one on the loopback for ``local``, else the cluster at the address.
+
+    What it yields says, in one sentence, that Ray's head is gone; else it answers "".
+    """
     for name, value in (_QUIET | (_LOOPBACK if address == "local" else {})).items():
         os.environ.setdefault(name, value)
     import ray
@@ -35,22 +42,34 @@ def ray_session(address: str) -> Iterator[None]:
     environment = {"env_vars": {name: os.environ.get(name, value) for name, value in (_TRAIN | _QUIET).items()}}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by trial, in the results
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": environment}
-    if address == "local":
-        node = this_machine()
-        local = {"num_cpus": int(node.cpus), "num_gpus": int(node.gpus), "_node_ip_address": "127.0.0.1"}
-        ray.init(address="local", include_dashboard=False, **local, **quiet)
-    else:
-        _knock(address)
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError) as error:  # nobody there; another version of Ray or Python
-            raise RequestError(
-                f"no Ray cluster to join at '{address}' ({' '.join(str(error).split())[:300]})"
-            ) from None
+    watches: list[Callable[[], str]] = []
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
-        yield
+        if address == "local":
+            node = this_machine()
+            local = {"num_cpus": int(node.cpus), "num_gpus": int(node.gpus), "_node_ip_address": "127.0.0.1"}
+            ray.init(address="local", include_dashboard=False, **local, **quiet)
+        else:
+            _join(address, quiet)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_term)  # Ray has put its own there
+        watches.append(head_watch(address))
+        yield watches[0]
     finally:
-        ray.shutdown()
+        if any(watch() for watch in watches):
+            abandon()
+        else:
+            ray.shutdown()
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
+    import ray
+
+    _knock(address)
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError) as error:  # nobody there; another version of Ray or Python
+        raise RequestError(f"no Ray cluster to join at '{address}' ({' '.join(str(error).split())[:300]})") from None
 
 
 def _knock(address: str) -> None:

@@ -19,7 +19,7 @@ from robustcore.errors import InputError
 from robustcore.evaluation import Suite
 from robustcore.process import Process
 from robustcore.recipe import recipe_from
-from robustcore.storage import Folder
+from robustcore.storage import PATIENCE, Folder
 from robustcore.trained import Trained, load_trained
 from trainables.checkpoints import load_checkpoint
 from trainables.resources import threads
@@ -72,7 +72,8 @@ def measure(part: Part) -> tuple[str, str]:
     """
     torch.set_num_threads(threads(part.cpus))
     try:
-        Folder(part.place).write(part.file, json.dumps(_measured(part)).encode())
+        found = json.dumps(_measured(part)).encode()
+        Folder(part.place, PATIENCE, home=part.folder).write(part.file, found)
     except Exception as error:
         return described(error)
     return "", ""
@@ -102,7 +103,7 @@ def _measured(part: Part) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _trained(recipe: str, fingerprint: str, folder: str, process: Process) -> Trained:
-    checkpoints = Folder(folder).at("checkpoints")
+    checkpoints = Folder(folder, PATIENCE, home=folder).at("checkpoints")
     saved = load_checkpoint(checkpoints, fingerprint)
     if saved is None or not saved.reports[-1].final:
         what = "no checkpoint" if saved is None else "no final checkpoint"

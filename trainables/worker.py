@@ -5,8 +5,8 @@ The next hop is ``robustcore.finetune.finetune``.
 
 import json
 import traceback
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.finetune import finetune
 from robustcore.process import Process
 from robustcore.recipe import recipe_from
-from robustcore.storage import Folder
-from trainables.checkpoints import Checkpoint, Report, load_checkpoint, save_checkpoint
+from robustcore.storage import Folder, StorageLost
+from trainables.checkpoints import Checkpoint, Report, find_checkpoint, save_checkpoint
 from trainables.resources import threads
 
 _NOTE = "failure.json"
@@ -34,55 +34,96 @@ class Assignment:
     workers: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
+    study: str = ""  # path or URI of the study's folder, which holds ``folder``; empty if it need not be there
+    patience: float = 0.0  # seconds for which the trial waits for its storage
+
+    @property
+    def kept(self) -> Folder:
+        """The trial's folder, waited for while it is away."""
+        return replace(Folder(self.folder), patience=self.patience, home=self.study)
 
 
-def reports(assignment: Assignment, process: Process) -> Iterator[Report]:
-    """Every report of the trial, those of earlier processes again first, so that none is lost between two lives."""
-    recipe = recipe_from(assignment.recipe)
-    folder, fingerprint = Folder(assignment.folder).at("checkpoints"), recipe.fingerprint()
-    saved = load_checkpoint(folder, fingerprint)
+Rest = Callable[[], bool]
+"""Asked between two steps: whether to write a checkpoint there, because the trial may be killed soon."""
+
+
+def reports(
+    assignment: Assignment, process: Process, saved: Checkpoint | None, is_wanted: Rest, note_rest: Callable[[], None]
+) -> Iterator[Report]:
+    """Every report of the trial, those ``saved`` by earlier processes first, so that none is lost between two lives."""
+    recipe, folder = recipe_from(assignment.recipe), assignment.kept.at("checkpoints")
     past = saved.reports if saved is not None else []
     yield from past
     if past and past[-1].final:
         return
     earlier = past[-1].seconds if past else 0.0
-    for progress in finetune(recipe, process, saved.state if saved is not None else None):
+    for progress in finetune(recipe, process, saved.state if saved is not None else None, is_wanted):
         seconds = earlier + progress.seconds
         report = Report(progress.step, progress.metrics, seconds, progress.final, progress.samples, progress.flags)
-        past = [*past, report]
+        past = [*past, report] if progress.metrics else past
         if process.rank == 0:
-            save_checkpoint(folder, fingerprint, Checkpoint(progress.state(), past))
-        yield report
+            save_checkpoint(folder, recipe.fingerprint(), Checkpoint(progress.state(), past))
+        if progress.metrics:
+            yield report
+        else:
+            note_rest()
 
 
-def results(assignment: Assignment, process: Process) -> Iterator[dict[str, Any]]:
+def results(
+    assignment: Assignment,
+    process: Process,
+    is_wanted: Rest = lambda: False,
+    note_rest: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Any]]:
     """The reports as Ray results; what goes wrong in the science or in the code is a last result, not a crash.
 
-    A crash is left to mean a lost machine, which Ray answers with another try.
+    A crash is left to mean a lost machine, which Ray answers with another try. ``notes`` say what was passed over,
+    ``lost`` that storage failed: then the trial is neither finished nor failed.
     """
     torch.set_num_threads(threads(assignment.cpus))
-    last: dict[str, Any] = {"step": 0, "metrics": {}, "seconds": 0.0, "final": False, "device": str(process.device)}
+    last = nothing(process)
     try:
         _raise_noted_failure(assignment)
-        for report in reports(assignment, process):
+        saved, last["notes"] = _found(assignment, process)
+        for report in reports(assignment, process, saved, is_wanted, note_rest):
             last |= asdict(report)
-            yield last | {"failure": "", "traceback": ""}
+            yield dict(last)
+    except StorageLost as error:
+        if process.world_size > 1:
+            raise
+        yield last | {"lost": str(error), "final": True}
     except Exception as error:
         failure, trace = described(error)
         if process.world_size > 1 and not isinstance(error, NonFiniteLoss | _NotedFailure):
             # The other workers wait for this one in a sum: only a crash sets them free. Ray Train starts the group
             # anew, and there all of them find this note. (A loss is the same number on every worker.)
-            Folder(assignment.folder).write(_NOTE, json.dumps([failure, trace]).encode())
+            assignment.kept.write(_NOTE, json.dumps([failure, trace]).encode())
             raise
         yield last | {"failure": failure, "traceback": trace, "final": True}
+
+
+def _found(assignment: Assignment, process: Process) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint to go on from, and a sentence where newer ones had to be passed over."""
+    folder = assignment.kept.at("checkpoints")
+    if process.rank == 0:
+        folder.tidy()
+    saved, damage = find_checkpoint(folder, recipe_from(assignment.recipe).fingerprint())
+    then = "it began anew" if saved is None else f"it went on from step {saved.state.step}"
+    return saved, [f"{'; '.join(damage)}: {then}"] if damage else []
 
 
 class _NotedFailure(Exception):
     """What an earlier life of this trial failed of."""
 
 
+def nothing(process: Process) -> dict[str, Any]:
+    """The result of a trial of which nothing is known yet."""
+    reached = {"step": 0, "metrics": {}, "seconds": 0.0, "samples": {}, "flags": {}, "final": False}
+    return reached | {"device": str(process.device), "failure": "", "traceback": "", "lost": "", "notes": []}
+
+
 def _raise_noted_failure(assignment: Assignment) -> None:
-    folder = Folder(assignment.folder)
+    folder = assignment.kept
     if _NOTE in folder.names():
         raise _NotedFailure(*json.loads(folder.read(_NOTE)))
 
@@ -101,15 +142,23 @@ def described(error: Exception) -> tuple[str, str]:
 
 
 def in_place(assignment: Assignment) -> Iterator[dict[str, Any]]:
-    """One worker, in the calling process."""
+    """One worker, in the calling process, which is Ray's."""
+    from trainables import signals
+
     device = torch.device("cuda", 0) if assignment.gpus else torch.device("cpu")
-    return results(assignment, Process(device=device, cache=Path(assignment.cache)))
+    process = Process(device=device, cache=Path(assignment.cache))
+    return results(assignment, process, signals.Rest(assignment.study), lambda: signals.note_rest(assignment.folder))
 
 
 def train_loop(config: dict[str, Any]) -> None:
-    """One of several workers under Ray Train; ``config`` is an Assignment's fields."""
+    """One of several workers under Ray Train; ``config`` is an Assignment's fields.
+
+    None of them rests between two evaluations: what each has counted since the last one would be lost.
+    """
     import ray.train
     import ray.train.torch
+
+    from trainables import signals
 
     assignment, context = Assignment(**config), ray.train.get_context()
     process = Process(
@@ -118,5 +167,13 @@ def train_loop(config: dict[str, Any]) -> None:
         device=ray.train.torch.get_device(),
         cache=Path(assignment.cache),
     )
-    for result in results(assignment, process):
-        ray.train.report(result)
+    if lost := signals.lost(assignment.folder):
+        ray.train.report(nothing(process) | {"lost": lost, "final": True})
+        return
+    try:
+        for result in results(assignment, process):
+            ray.train.report(result)
+    except StorageLost as error:
+        # As with other failures, only a crash sets the others free; but the note cannot be a file.
+        signals.note_lost(assignment.folder, str(error))
+        raise

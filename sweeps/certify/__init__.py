@@ -6,7 +6,7 @@ Everything that is done is a file (see ``claims``), so a run that was killed goe
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 
 from rich.console import Console
@@ -124,7 +124,7 @@ def _settle(done: Certification, claim: Claim, display: CertifyDisplay) -> None:
     assert certificate is not None, "a claim is settled when no part is missing"
     record.certificate = certificate
     record.certificate = replace(certificate, flags=_flags(done, record, certificate))
-    done.results.save()
+    done.folder.kept().patiently(done.results.save)
     found = ", ".join(f"{name} {wording.metric(name, value)}" for name, value in _objectives(done, certificate).items())
     display.ended(claim.trial, f"certified: {found}")
 
@@ -142,11 +142,12 @@ def _objectives(done: Certification, certificate: Certificate) -> dict[str, floa
 def _publish(done: Certification) -> None:
     """The results, the pictures, and MLflow."""
     study, records = done.study, done.records
-    done.results.save()
+    done.folder.kept().patiently(done.results.save)
     members = front(records, study.objectives, study.feasible)
     files = front_files(records, members, study.objectives, study.name, study.feasible)
-    for name, content in files.items():
-        done.folder.write(name, content)
+    with suppress(OSError):  # a picture is drawn again, and no reason to end here
+        for name, content in files.items():
+            done.folder.write(name, content)
     tracker, gone = tracker_of(study), done.fallen()
     for record in records:
         if record.certificate is not None:

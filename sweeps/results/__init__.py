@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs, parquet
 
-from sweeps.results.files import replace_file
+from robustcore.storage import replace_file
 from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value, is_repeat
 from sweeps.results.table import from_table, to_table
 

@@ -59,6 +59,7 @@ class TrialRecord:
     samples: dict[str, int] = field(default_factory=dict)  # images of each data set that was measured
     flags: dict[str, str] = field(default_factory=dict)  # of the last evaluation: why a number may not hold
     certificate: Certificate | None = None
+    notes: list[str] = field(default_factory=list)  # what happened to it that did not change its numbers
 
     @property
     def step(self) -> int:
@@ -96,7 +97,7 @@ class TrialRecord:
         }
         if self.reason:
             public["reason"] = self.reason
-        for name in ("copy_of", "repeat_of", "samples", "flags"):
+        for name in ("copy_of", "repeat_of", "samples", "flags", "notes"):
             if value := getattr(self, name):
                 public[name] = value
         if self.certificate is not None:

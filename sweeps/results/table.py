@@ -13,8 +13,8 @@ MARK = b"sweeps"
 
 # Columns with one value per trial, in the order of the file. The others hold JSON.
 TEXTS = ("trial", "state", "reason", "copy_of", "repeat_of", "device", "recipe_hash")
-JSONS = ("recipe", "versions", "sampler", "samples", "flags", "certificate")
-LATER: dict[str, Any] = {"repeat_of": "", "samples": "{}", "flags": "{}", "certificate": "null"}
+JSONS = ("recipe", "versions", "sampler", "samples", "flags", "certificate", "notes")
+LATER: dict[str, Any] = {"repeat_of": "", "samples": "{}", "flags": "{}", "certificate": "null", "notes": "[]"}
 """Columns that older files lack, and what stands for them."""
 NOTHING: list[None] = [None]
 FIXED = (*TEXTS, *JSONS, "step", "seconds", "seed", "started")

@@ -11,11 +11,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from sweeps.results.files import replace_file
+from robustcore.storage import replace_file
 from sweeps.results.records import Evaluation, TrialRecord
 from sweeps.seeds import interval, seeds_of
 from sweeps.tracking.spool import Event, Spool
@@ -48,6 +49,7 @@ class Tracker:
         self.uri, self.study, self.folder, self.artifacts = uri, study, folder, artifacts
         self.warning = ""
         self._rejected = 0
+        self._told: set[tuple[str, int]] | None = None
         self.spool = Spool(folder)
         self.ids_file = folder / "runs.json"
         if not self.ids_file.exists():
@@ -64,13 +66,19 @@ class Tracker:
         self._spool("trial", trial=record.trial, knobs=record.knobs, recipe=record.recipe)
 
     def evaluate(self, record: TrialRecord, evaluation: Evaluation) -> None:
-        """Metrics by step."""
+        """Metrics by step, once: a trial that goes on after a kill reports its past again."""
+        if self._told is None:
+            self._told = {(e["trial"], e["step"]) for e in self.spool.events() if e["kind"] == "evaluate"}
+        if (record.trial, evaluation.step) in self._told:
+            return
+        self._told.add((record.trial, evaluation.step))
         self._spool("evaluate", trial=record.trial, step=evaluation.step, metrics=evaluation.metrics)
 
     def end_trial(self, record: TrialRecord) -> None:
-        """FINISHED, KILLED if it was stopped, or FAILED; sweep.state, sweep.reason and other tags say more."""
+        """FINISHED, FAILED, or KILLED if it was stopped or is to go on later; tags such as sweep.reason say more."""
         tags = {"state": record.state, "reason": record.reason, "copy_of": record.copy_of}
         tags |= {"repeat_of": record.repeat_of, "flags": "; ".join(f"{n}: {text}" for n, text in record.flags.items())}
+        tags["notes"] = "; ".join(record.notes)
         self._spool("end", trial=record.trial, **tags)
 
     def update_front(
@@ -80,10 +88,8 @@ class Tracker:
 
         Of ``files`` (name -> content) only the newest are kept and sent.
         """
-        for name, content in files.items():
-            replace_file(self.folder / "front" / name, content)
         trials = [record.trial for record in front]
-        self._spool("front", front=trials, hypervolume=hypervolume, finished=finished, files=list(files))
+        self._spool("front", front=trials, hypervolume=hypervolume, finished=finished, files=self._kept(files))
 
     def note_intervals(self, front: Sequence[TrialRecord], objectives: Iterable[str]) -> None:
         """``ci/<objective>/low`` and ``high`` (95 %) of the front's trials; ``mean`` too where it is one of seeds."""
@@ -92,7 +98,7 @@ class Tracker:
             ends = {"low": "low", "high": "high"} | ({"value": "mean"} if len(seeds_of(record)) > 1 else {})
             metrics = {f"ci/{name}/{word}": getattr(i, end) for name, i in found.items() for end, word in ends.items()}
             if metrics:
-                self._spool("evaluate", trial=record.trial, step=record.step, metrics=metrics)
+                self._spool("certify", trial=record.trial, step=record.step, metrics=metrics, tags={})
 
     def certify(self, record: TrialRecord, tags: dict[str, str]) -> None:
         """What the trial's certificate says, as metrics ``certified/...`` of its run, and ``tags`` that say how."""
@@ -102,9 +108,16 @@ class Tracker:
 
     def redraw(self, metrics: dict[str, float], step: int, files: dict[str, bytes]) -> None:
         """New pictures of the front, and what else is new of the parent run at ``step``, a number of trials."""
+        self._spool("redraw", metrics=metrics, step=step, files=self._kept(files))
+
+    def _kept(self, files: dict[str, bytes]) -> list[str]:
+        """The names of those that could be written to where they wait."""
+        kept = []
         for name, content in files.items():
-            replace_file(self.folder / "front" / name, content)
-        self._spool("redraw", metrics=metrics, step=step, files=list(files))
+            with suppress(OSError):
+                replace_file(self.folder / "front" / name, content)
+                kept.append(name)
+        return kept
 
     def close(self, status: Literal["FINISHED", "KILLED", "FAILED"] | None, timeout: float = 15.0) -> str:
         """End the parent run, unless ``status`` is None, and wait at most ``timeout`` seconds for the server.
@@ -125,6 +138,8 @@ class Tracker:
             events = f"{waiting} {'event waits' if waiting == 1 else 'events wait'}"
             why = self.warning.partition(";")[0] or f"{self._place()} was too slow"
             self.warning = f"{why}; {events} in {self.spool.path}, and `sweep resume` replays them."
+        if self.spool.unwritten:
+            self.warning = f"{self.spool.unwritten} events for MLflow are lost: {self.spool.path} could not be written."
         return self.warning
 
     def _spool(self, kind: str, **event: Any) -> None:

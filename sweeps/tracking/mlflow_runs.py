@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeps.results.files import replace_file
+from robustcore.storage import replace_file
 from sweeps.source.settings import flat
 from sweeps.tracking.spool import Event
 
@@ -103,6 +103,9 @@ class Runs:
             if error.error_code in REJECTIONS:
                 raise RejectedError(error.message) from error
             raise
+        except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+            # Artifacts come last in every event: a store that was moved here has its folder of artifacts elsewhere.
+            raise RejectedError(f"no artifacts ({error})") from error
         except OSError:
             raise
         except Exception as error:  # an event that our own code cannot take must not block the others for ever
@@ -111,16 +114,16 @@ class Runs:
     def _start_sweep(self, event: Event) -> None:
         run = self._run("", event)
         self.client.update_run(run, status="RUNNING")
-        self.client.log_text(run, event["study"], "study.yaml")
         # MLflow never changes a parameter: after `resume --trials 40` the first one stays, study.yaml is new.
         known = self.client.get_run(run).data.params
         self._log_params(run, {name: value for name, value in event["params"].items() if _key(name) not in known})
+        self.client.log_text(run, event["study"], "study.yaml")
 
     def _start_trial(self, event: Event) -> None:
         run = self._run(event["trial"], event)
         self.client.update_run(run, status="RUNNING")
-        self.client.log_text(run, json.dumps(event["recipe"], indent=2), "recipe.json")
         self._log_params(run, flat(event["recipe"]) | event["knobs"])
+        self.client.log_text(run, json.dumps(event["recipe"], indent=2), "recipe.json")
 
     def _evaluate(self, events: Iterable[Event]) -> None:
         metrics: dict[str, list[Metric]] = {}
@@ -135,7 +138,7 @@ class Runs:
 
     def _end_trial(self, event: Event) -> None:
         run = self._run(event["trial"], event)
-        for tag in ("state", "reason", "copy_of", "repeat_of", "flags"):
+        for tag in ("state", "reason", "copy_of", "repeat_of", "flags", "notes"):
             if event.get(tag):  # events that waited since an older version lack some
                 self.client.set_tag(run, f"sweep.{tag}", cut(event[tag], TAG_LENGTH), synchronous=True)
         self.client.set_terminated(run, STATUS.get(event["state"], "KILLED"), end_time=event["time"])

@@ -2,10 +2,12 @@
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sweeps.results.files import replace_file
+from robustcore.storage import replace_file
 
 Event = dict[str, Any]
 
@@ -18,16 +20,36 @@ class Spool:
         self.path = folder / "spool.jsonl"
         self._position_file = folder / "spool.position"
         self._lock = threading.Lock()
-        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
-            with self.path.open("ab") as file:  # the process before was killed within a line
-                file.write(b"\n")
+        self._waiting: list[bytes] = []
+        # The process before may have been killed within a line.
+        self._is_torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
         self._position = int(self._position_file.read_text()) if self._position_file.exists() else 0
 
+    @property
+    def unwritten(self) -> int:
+        """How many events the disk did not take."""
+        return len(self._waiting)
+
     def append(self, event: Event) -> None:
-        """On disk when this returns."""
-        line = json.dumps(event, default=str).encode() + b"\n"
-        with self._lock, self.path.open("ab") as file:
-            file.write(line)
+        """On disk when this returns; where the disk takes nothing, it waits in memory for the next one to come."""
+        with self._lock:
+            self._waiting.append(json.dumps(event, default=str).encode() + b"\n")
+            try:
+                with self.path.open("ab") as file:
+                    file.write(b"".join([b"\n" * self._is_torn, *self._waiting]))
+            except OSError:
+                self._is_torn = True  # maybe: an empty line does no harm
+                return
+            self._waiting, self._is_torn = [], False
+
+    def events(self) -> Iterator[Event]:
+        """All that were ever written; torn lines are passed over."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                with suppress(ValueError):
+                    yield json.loads(line)
 
     def pending(self, limit: int | None = None) -> list[tuple[Event, int]]:
         """The next events in order, each with the position after it; torn lines are passed over."""

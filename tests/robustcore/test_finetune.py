@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,24 @@ def test_a_run_killed_and_resumed_is_the_run_that_was_not_to_the_bit(
     assert [one.step for one in rest] == [4]
     assert [saved.reports[0].metrics, *metrics(rest)] == metrics(whole(variant))
     assert same(rest[-1].state().weights, whole(variant)[-1].state().weights)
+
+
+@pytest.mark.parametrize(
+    "variant", ["fare", "accumulated", "lora on both towers", "simclr with statistics of the batch"]
+)
+def test_a_run_that_was_stopped_between_two_evaluations_is_the_run_that_was_not_to_the_bit(
+    variant: str, digits: Path, cache: Path, tmp_path: Path, whole: Callable[[str], list[Progress]]
+) -> None:
+    recipe = small_recipe(digits, **VARIANTS[variant])
+    asked = iter([False, True])
+    *_, between = islice(finetune(recipe, Process(cache=cache), is_wanted=lambda: next(asked)), 2)
+    assert (between.step, between.metrics) == (3, {})
+    save_checkpoint(Folder(str(tmp_path)), recipe.fingerprint(), Checkpoint(between.state(), []))
+    saved = load_checkpoint(Folder(str(tmp_path)), recipe.fingerprint())
+    assert saved is not None
+    (last,) = ran(recipe, cache, saved.state)
+    assert last.metrics == metrics(whole(variant))[-1]
+    assert same(last.state().weights, whole(variant)[-1].state().weights)
 
 
 def test_progress_comes_at_every_evaluation_and_at_the_end(digits: Path, cache: Path) -> None:

@@ -91,7 +91,7 @@ def result(step: int, final: bool = False, failure: str = "", traceback: str = "
     """What a trial hands to Ray."""
     metrics = {"clean": 0.9 - step / 100, "pgd": step / 10, "worst": step / 10, "loss": 0.5}
     plain = {"step": step, "metrics": metrics, "seconds": step / 2, "final": final, "samples": {}, "flags": {}}
-    return {**plain, "device": "cpu", "failure": failure, "traceback": traceback}
+    return {**plain, "device": "cpu", "failure": failure, "traceback": traceback, "lost": "", "notes": []}
 
 
 def session(study: Study, total: int | None = None) -> Session:

@@ -234,6 +234,8 @@ def test_an_assignment_carries_the_recipe_the_resources_and_where_the_files_are(
         workers=2,
         cpus=3,
         gpus=0,
+        study=f"{study.storage}/tiny",
+        patience=120.0,
     )
 
 

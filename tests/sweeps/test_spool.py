@@ -20,3 +20,17 @@ def test_a_line_torn_by_a_kill_is_passed_over(tmp_path: Path) -> None:
     assert [event["kind"] for event, _ in Spool(tmp_path).pending()] == ["three"]
     spool.advance(events[1][1])
     assert Spool(tmp_path).pending() == []
+
+
+def test_what_the_disk_does_not_take_waits_for_the_next_event(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "mlflow")
+    spool.append({"kind": "one"})
+    (tmp_path / "mlflow").rename(tmp_path / "away")
+    spool.append({"kind": "two"})
+    spool.append({"kind": "three"})
+    assert spool.unwritten == 2
+    (tmp_path / "away").rename(tmp_path / "mlflow")
+    spool.append({"kind": "four"})
+    assert spool.unwritten == 0
+    assert [event["kind"] for event, _ in spool.pending()] == ["one", "two", "three", "four"]
+    assert list(spool.events()) == [event for event, _ in spool.pending()]

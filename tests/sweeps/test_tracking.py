@@ -69,12 +69,14 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs(store: str, tmp_path: Path) ->
     first.start_sweep({"trials": 1}, "old")
     first.start_trial(running)
     first.evaluate(running, running.evaluations[0])
+    first.end_trial(running)
     first.close("KILLED", PATIENCE)
     before, children = stored(store)
-    assert (before.info.status, children["0000"].info.status) == ("KILLED", "RUNNING")
+    assert (before.info.status, children["0000"].info.status) == ("KILLED", "KILLED")
 
     second = tracker_of(store, tmp_path)
     second.start_sweep({"trials": 2, "new": True}, "new")
+    second.evaluate(running, running.evaluations[0])  # it reports its past again
     for record in (running, waiting):
         second.start_trial(record)
         second.evaluate(record, Evaluation(400, {"clean": 0.75}, 9.0))

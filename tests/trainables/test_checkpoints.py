@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 
 from robustcore.finetune import State
 from robustcore.storage import Folder
-from trainables.checkpoints import Checkpoint, Report, load_checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, Report, find_checkpoint, load_checkpoint, save_checkpoint
 
 
 def checkpoint(step: int) -> Checkpoint:
@@ -90,8 +91,7 @@ def lose(path: Path) -> None:
     path.unlink()
 
 
-DAMAGE = [(cut, "json"), (cut, "safetensors"), (flip, "safetensors"), (empty, "json"), (empty, "safetensors")]
-DAMAGE += [(lose, "json"), (lose, "safetensors")]
+DAMAGE = [(how, suffix) for how in (cut, flip, empty, lose) for suffix in ("json", "safetensors")]
 
 
 @pytest.mark.parametrize(("damage", "suffix"), DAMAGE)
@@ -100,9 +100,30 @@ def test_a_damaged_pair_is_passed_over_for_the_one_before(
 ) -> None:
     folder = saved(tmp_path, 2, 4)
     damage(tmp_path / "trial" / f"step-00000004.{suffix}")
-    assert_is(load_checkpoint(folder, "recipe"), 2)
+    found, said = find_checkpoint(folder, "recipe")
+    assert_is(found, 2)
+    is_unseen = (damage, suffix) == (lose, "json")  # as one that was never finished
+    assert ["step-00000004" in sentence for sentence in said] == ([] if is_unseen else [True])
     damage(tmp_path / "trial" / f"step-00000002.{suffix}")
     assert load_checkpoint(folder, "recipe") is None
+
+
+def test_a_flipped_bit_anywhere_is_found_or_harmless(tmp_path: Path) -> None:
+    folder = saved(tmp_path, 2, 4)
+    for path in sorted((tmp_path / "trial").glob("step-00000004.*")):
+        whole = path.read_bytes()
+        for position in range(0, len(whole), 7):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+            found = load_checkpoint(folder, "recipe")
+            assert found is not None
+            assert_is(found, found.state.step)
+        path.write_bytes(whole)
+
+
+def test_storage_that_fails_is_not_taken_for_a_trial_without_checkpoints(tmp_path: Path) -> None:
+    folder = replace(saved(tmp_path, 2, 4), home=str(tmp_path / "gone"))
+    with pytest.raises(OSError, match="gone"):
+        load_checkpoint(folder, "recipe")
 
 
 def test_a_run_that_went_back_to_the_pair_before_goes_on_writing(tmp_path: Path) -> None:

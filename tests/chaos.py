@@ -1,0 +1,215 @@
+"""One sweep that is killed again and again at random moments, beside the same sweep left alone: `make chaos`.
+
+Every kind of process is killed, checkpoints are damaged between two lives, and the storage is moved away for a while.
+In the end nothing may tell the two sweeps apart but the time they took.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from mlflow.tracking import MlflowClient
+from rich.console import Console
+from rich.table import Table
+
+from tests.sweeps import faults
+from tests.sweeps.commands import STUDY, start, sweep, write_study
+
+# Trials that finish, fail, are stopped and are copied; one at a time, so that each knows the same ones before it.
+ALONE = (
+    STUDY.replace("steps: 4}", "steps: 60}")
+    .replace("every: 2", "every: 6")
+    .replace(
+        "loss.alpha: {choice: [0, 1]}", "loss.alpha: {choice: [0, 0.3, 1, 3]}\n  optim.lr: {choice: [1e-3, 1e-2, 1e30]}"
+    )
+    .replace("sampler: grid, trials: 2", "sampler: random, trials: 12, seed: 3")
+    .replace("resources: {cpus: 1}", "resources: {cpus: 1, at_once: 1}\nstop_early: {after: 18, keep: 1/2}")
+)
+TOGETHER = (
+    STUDY.replace("steps: 4}", "steps: 40}")
+    .replace("every: 2", "every: 4")
+    .replace("resources: {cpus: 1}", "resources: {workers: 2, cpus: 1, at_once: 1}")
+)
+PATIENCE = 600.0  # seconds for what must come
+
+
+@dataclass
+class Fault:
+    """What was done, when, and what came of it."""
+
+    kind: str
+    moment: str
+    outcome: str = ""
+
+
+@dataclass
+class Chaos:
+    """A study that is launched, disturbed and resumed until it is complete."""
+
+    study: Path
+    storage: Path
+    draw: random.Random
+    log: Path
+    every: int
+    faults: list[Fault] = field(default_factory=list)
+    lives: int = 0
+
+    @property
+    def folder(self) -> Path:
+        return self.storage / "tiny"
+
+    def run(self, kinds: list[str], reports: int) -> None:
+        """Each of ``kinds`` at a random moment of its own stretch of about ``reports`` evaluations."""
+        life: subprocess.Popen[str] | None = None
+        for number, kind in enumerate(kinds):
+            due = (number + self.draw.random()) * reports / (len(kinds) + 1)
+            if life is None or life.poll() is not None:
+                life = self.begin()
+            self.wait(life, due)
+            time.sleep(self.draw.random())
+            if life.poll() is not None:
+                break
+            self.faults.append(Fault(kind, self.moment()))
+            self.suffer(life, kind)
+        if life is None or life.poll() is not None:
+            life = self.begin()
+        assert life.wait(PATIENCE) in (0, 1), self.log.read_text()
+
+    def begin(self) -> subprocess.Popen[str]:
+        self.lives += 1
+        verb = "launch" if not (self.folder / "results.parquet").exists() else "resume"
+        return start(verb, self.study, "--storage", self.storage, log=self.log)
+
+    def wait(self, life: subprocess.Popen[str], due: float) -> None:
+        """Until so many evaluations have been made in all, or the sweep has ended; the first fault may come earlier."""
+        deadline = time.monotonic() + PATIENCE
+        before = self.evaluations()
+        while life.poll() is None and (self.evaluations() < due or self.evaluations() == before > due):
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def evaluations(self) -> int:
+        """How many stand in checkpoints."""
+        newest: dict[Path, int] = {}
+        for path in faults.checkpoints(self.folder):
+            newest[path.parent] = max(newest.get(path.parent, 0), int(path.stem.removeprefix("step-")))
+        return sum(newest.values()) // self.every
+
+    def moment(self) -> str:
+        found = faults.checkpoints(self.folder)
+        return f"{found[-1].parent.parent.name} after {found[-1].stem}" if found else "before any checkpoint"
+
+    def trials(self, life: subprocess.Popen[str]) -> list[int]:
+        """The processes that Tune has started."""
+        return [pid for name in ("ResourceTrainable", "ImplicitFunc") for pid in faults.processes(life.pid, f"ray::{name}")]
+
+    def suffer(self, life: subprocess.Popen[str], kind: str) -> None:
+        """The fault, and what must follow at once."""
+        began, everyone = time.monotonic(), faults.family(life.pid)
+        fault = self.faults[-1]
+        if kind in ("actor", "worker"):
+            found = self.trials(life) if kind == "actor" else faults.processes(life.pid, "ray::RayTrainWorker")
+            for pid in found[:1]:
+                faults.kill(pid)
+            fault.outcome = "the sweep goes on" if found else "there was none"
+            return
+        if kind == "storage":
+            away = self.storage.with_name("away")
+            self.storage.rename(away)
+            time.sleep(2 + 2 * self.draw.random())
+            away.rename(self.storage)
+            fault.outcome = "the sweep goes on"
+            return
+        if kind in faults.HEAD:
+            faults.kill(faults.processes(life.pid, kind)[0])
+        else:
+            signals = {"driver": signal.SIGKILL, "damage": signal.SIGKILL, "SIGINT": signal.SIGINT}
+            faults.kill(life.pid, signals.get(kind, signal.SIGTERM))
+        code = life.wait(90)
+        faults.wait_until(lambda: not faults.alive(everyone - {life.pid}), 30, "the end of every process of the sweep")
+        fault.outcome = f"exit {code} after {time.monotonic() - began:.1f} s"
+        if kind not in ("driver", "damage"):
+            assert code == 1, self.log.read_text()
+            assert "Traceback" not in self.log.read_text(), self.log.read_text()
+            assert "sweep resume" in self.log.read_text(), self.log.read_text()
+        if kind == "damage":
+            fault.outcome += f"; {faults.damage(self.folder, self.draw) or 'nothing to damage'}"
+
+
+def facts(storage: Path) -> dict[str, Any]:
+    """Everything of a sweep that kills must not change."""
+    table = pq.read_table(storage / "tiny" / "results.parquet").to_pylist()
+    rows = [{k: v for k, v in row.items() if k not in ("seconds", "started", "notes", "reason")} for row in table]
+    front = json.loads((storage / "tiny" / "front.json").read_text())
+    return {"rows": rows, "front": [m["trial"] for m in front], "mlflow": tracked(storage)}
+
+
+def tracked(storage: Path) -> dict[str, Any]:
+    """Runs of MLflow by name: status, parameters, and every point of every metric that was trained or measured."""
+    client = MlflowClient(f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    assert len({run.info.run_name for run in runs}) == len(runs), "a trial has two runs"
+    found = {}
+    for run in runs:
+        names = [name for name in run.data.metrics if name != "hypervolume"]
+        points = {n: sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, n)) for n in names}
+        params = {} if "mlflow.parentRunId" not in run.data.tags else run.data.params
+        found[str(run.info.run_name)] = [run.info.status, params, points, run.data.tags.get("pareto")]
+    return found
+
+
+def compare(one: dict[str, Any], other: dict[str, Any]) -> None:
+    for name in one:
+        assert repr(one[name]) == repr(other[name]), f"{name} differ:\n{one[name]}\n{other[name]}"  # NaN is itself
+
+
+def chaos(text: str, every: int, kinds: list[str], seed: int, console: Console) -> Chaos:
+    with tempfile.TemporaryDirectory(prefix="chaos-") as root:
+        study = write_study(Path(root), text)
+        sweep("launch", study, "--storage", Path(root) / "alone", code=None, timeout=PATIENCE)
+        alone = facts(Path(root) / "alone")
+        reports = sum(int(row["step"] > 0 and not row["copy_of"]) for row in alone["rows"])
+        done = Chaos(study, Path(root) / "runs", drawn(seed), Path(root) / "log", every)
+        done.run(kinds, reports)
+        compare(alone, facts(done.storage))
+        console.print(shown(done))
+    return done
+
+
+def drawn(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 (no secret)
+
+
+def shown(done: Chaos) -> Table:
+    table = Table("fault", "when", "what came of it", title=f"{len(done.faults)} faults, {done.lives} lives")
+    for fault in done.faults:
+        table.add_row(fault.kind, fault.moment, fault.outcome)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    draw, console = drawn(asked.seed), Console(width=140)
+    single = ["driver", "actor", "gcs_server", "raylet", "damage", "SIGINT", "SIGTERM", "storage"]
+    kinds = [single[number % len(single)] for number in range(asked.faults)]
+    draw.shuffle(kinds)
+    chaos(ALONE, 6, kinds, asked.seed, console)
+    chaos(TOGETHER, 4, ["worker", "driver", "actor"], asked.seed, console)
+    console.print("Nothing tells the disturbed sweeps from the undisturbed ones.")
+
+
+if __name__ == "__main__":
+    main()
