@@ -85,11 +85,12 @@ class _ClassTokenBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_cl
         attn_mask: Tensor | None = None,
     ) -> Tensor:
         """Tokens (B, L, D) to the class token, (B, 1, D)."""
-        rows = torch.arange(max(len(q_x), _LEAST_ROWS), device=q_x.device) % len(q_x)
-        padded = q_x if len(rows) == len(q_x) else q_x[rows]
+        padded = q_x
+        if not torch.compiler.is_exporting() and len(q_x) < _LEAST_ROWS:  # an exported one takes any batch
+            padded = q_x[torch.arange(_LEAST_ROWS, device=q_x.device) % len(q_x)]
         tokens = self.ln_1(padded)
         # Of a strided tensor, torch picks the order of summation by what requires a gradient.
         class_token = tokens[:, :1].contiguous()
         first = padded[:, :1] + self.ls_1(self.attention(class_token, tokens, tokens, attn_mask))
         found: Tensor = first + self.ls_2(self.mlp(self.ln_2(first)))
-        return found[: len(q_x)]
+        return found if padded is q_x else found[: len(q_x)]

@@ -287,7 +287,7 @@ def test_mistake_08_no_gradient_is_taken_in_float16_and_one_that_underflows_is_r
 
 def test_mistake_09_fare_without_a_random_start_is_refused_because_it_would_never_move(digits: Path) -> None:
     images, reference, noise = known(16)
-    reference = replace(reference, original=CLIP.encoder(images).detach())
+    reference = replace(reference, original=CLIP.encoder(images.clone().requires_grad_()).detach())
 
     def moves(random_start: bool) -> bool:
         attack = PGD(BALL, steps=3, random_start=random_start)
