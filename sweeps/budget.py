@@ -16,7 +16,7 @@ from sweeps.study import Study
 
 SPENT = "spent.json"
 _KEEP_EVERY = 5.0  # seconds; a kill forgets no more
-_WORDS = {"gpu_hours": "GPU-hours", "hours": "hours", "cost": "in cost"}
+_WORDS = {"gpu_hours": "GPU-hours", "hours": "hours", "cost": "(cost)"}
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,22 @@ def spent_by(study: Study) -> Spent:
 
 
 def over_budget(study: Study, spent: Spent) -> str:
-    """``the budget is spent: 2.01 of 2 GPU-hours``; empty as long as every limit is ahead."""
+    """``the budget of 2 GPU-hours is spent``; empty as long as every limit is ahead."""
+    reached = _reached(study, spent)
+    each = " and ".join(f"{limit:g} {_WORDS[name]}" for name, limit in reached.items())
+    return f"the budget of {each} is spent" if reached else ""
+
+
+def _reached(study: Study, spent: Spent) -> dict[str, float]:
     amounts = spent.amounts(study.resources.price_per_gpu_hour)
     limits = study.budget.limits() if study.budget is not None else {}
-    reached = [name for name, limit in limits.items() if amounts[name] >= limit]
-    each = ", ".join(f"{amounts[name]:.3g} of {limits[name]:g} {_WORDS[name]}" for name in reached)
-    return f"the budget is spent: {each}" if reached else ""
+    return {name: limit for name, limit in limits.items() if amounts[name] >= limit}
 
 
 def how_to_go_on(study: Study, spent: Spent) -> str:
     """A ``--set`` for each limit that was reached, with room for as much again."""
-    amounts = spent.amounts(study.resources.price_per_gpu_hour)
-    limits = study.budget.limits() if study.budget is not None else {}
-    reached = {name: limit for name, limit in limits.items() if amounts[name] >= limit}
-    return " ".join(f"--set budget.{name}={amounts[name] + limit:.2g}" for name, limit in reached.items())
+    amounts, reached = spent.amounts(study.resources.price_per_gpu_hour), _reached(study, spent)
+    return " ".join(f"--set budget.{name}={amounts[name] + limit:.3g}" for name, limit in reached.items())
 
 
 def check_budget(study: Study, total: int, records: Iterable[TrialRecord]) -> None:

@@ -49,8 +49,10 @@ def metrics(record: TrialRecord) -> str:
 
 
 def difference(name: str, before: float, after: float) -> str:
-    """``+3.2 points`` of a share of images, anything else at four significant digits."""
+    """``+3.2 points`` of a share of images, anything else at four significant digits; ``=`` where there is none."""
     change = after - before
+    if not change:
+        return "="
     return f"{100 * change:+.1f} points" if is_share(name, [before, after]) else f"{change:+.4g}"
 
 

@@ -78,10 +78,10 @@ def test_what_one_process_spent_the_next_one_knows(study: Study) -> None:
     ("budget", "spent", "said"),
     [
         ({"hours": 2}, Spent(7199, 0), ""),
-        ({"hours": 2}, Spent(7200, 0), "the budget is spent: 2 of 2 hours"),
-        ({"gpu_hours": 1.5}, Spent(0, 5436), "the budget is spent: 1.51 of 1.5 GPU-hours"),
-        ({"cost": 3}, Spent(0, 3600), "the budget is spent: 3 of 3 in cost"),
-        ({"hours": 9, "cost": 3}, Spent(100, 3600), "the budget is spent: 3 of 3 in cost"),
+        ({"hours": 2}, Spent(7200, 0), "the budget of 2 hours is spent"),
+        ({"gpu_hours": 1.5}, Spent(0, 5436), "the budget of 1.5 GPU-hours is spent"),
+        ({"cost": 3}, Spent(0, 3600), "the budget of 3 (cost) is spent"),
+        ({"hours": 9, "cost": 3}, Spent(100, 3600), "the budget of 3 (cost) is spent"),
         ({"hours": 9, "cost": 30, "gpu_hours": 10}, Spent(7200, 3600), ""),
     ],
 )
@@ -104,7 +104,7 @@ def test_at_the_limit_no_trial_starts_and_running_ones_finish(study: Study) -> N
     only.sweep.close()
     assert {record.state for record in only.on_disk.values()} == {"finished"}
     assert len(only.on_disk) == 2
-    assert "the budget is spent: 1 of 1 hours" in only.shown.getvalue()
+    assert only.shown.getvalue().count("warning: the budget of 1 hours is spent") == 1
     assert only.heard.sweep == pytest.approx({"spent/hours": 1.0, "spent/gpu_hours": 2.0, "spent/cost": 6.0})
 
 
@@ -152,7 +152,7 @@ def test_a_sweep_that_has_spent_its_budget_says_how_to_go_on(
     code = conclude(Outcome(only.sweep, "sqlite:///x", ""), None, "local")
     assert code == (0 if then == "finish" else 1)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("the budget is spent: 1 of 1 hours; `sweep resume ")
+    assert line.startswith("the budget of 1 hours is spent; `sweep resume ")
     assert f"--storage {study.storage} --set budget.hours=2`" in line
 
 
@@ -167,7 +167,7 @@ def test_a_resume_without_budget_is_refused_before_anything_starts(study: Study,
         done = CliRunner().invoke(main, [*arguments, *more], catch_exceptions=False)
         assert done.exit_code == 2
         limit = 2 if "budget.hours=2" in more else 1
-        assert done.stderr == (f"the budget is spent: 2 of {limit} hours; `--set budget.hours={2 + limit}` raises it\n")
+        assert done.stderr == (f"the budget of {limit} hours is spent; `--set budget.hours={2 + limit}` raises it\n")
     assert (tmp_path / "runs" / "tiny" / "study.json").read_bytes() == before
 
 
