@@ -3,8 +3,10 @@
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -34,18 +36,19 @@ class Rehearsal:
     embeddings: int
 
 
-def rehearse(recipe: Recipe, process: Process) -> Rehearsal:
-    """Take the recipe's first steps and evaluate once. Raises as ``finetune`` does."""
+def rehearse(recipe: Recipe, process: Process, company: AbstractContextManager[object] | None = None) -> Rehearsal:
+    """Take the recipe's first steps and evaluate once, in ``company`` of what else will run. Raises as ``finetune``."""
     on_gpu = process.device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(process.device)
     first = _prepared(recipe, process)[0]
-    again, run = _prepared(recipe, process)
-    step = _step(recipe, run)
-    started = time.perf_counter()
-    run.measured()
-    _wait()
-    evaluation = time.perf_counter() - started
+    with company or nullcontext():
+        again, run = _prepared(recipe, process)
+        step = _step(recipe, run)
+        started = time.perf_counter()
+        run.measured()
+        _wait()
+        evaluation = time.perf_counter() - started
     original = run.known.original
     return Rehearsal(
         first,
@@ -57,6 +60,16 @@ def rehearse(recipe: Recipe, process: Process) -> Rehearsal:
         _bytes(run.descent.optimizer().values()),
         0 if original is None else original.nbytes,
     )
+
+
+def keep_busy(recipe: Recipe, process: Process, ready: Callable[[], object]) -> NoReturn:
+    """Work as a run does, for ever; ``ready`` is called when the first round begins."""
+    run = Run(recipe, process)
+    ready()
+    while True:
+        for _ in run.descent.steps(range(recipe.optim.steps)):
+            pass
+        run.measured()
 
 
 def _prepared(recipe: Recipe, process: Process) -> tuple[float, Run]:

@@ -19,7 +19,9 @@ from trainables.resources import Demand
 
 # Seconds, measured with Ray 2.60 on two cores: what no rehearsal in one process can see.
 START_OF_RAY, START_OF_TRIAL = 10.0, 1.0
-_ROW = 4096  # bytes of the results that a trial takes beside its numbers, recipe and versions among them
+# Bytes, of the demo: a trial's results and its runs in MLflow, and the front's pictures in the three places they are
+# kept, whose page holds plotly itself.
+_RECORD, _PICTURES = 100_000, 15_000_000
 
 Range = dict[str, float]
 
@@ -37,13 +39,20 @@ def estimate(
     ends = [(knobs, cost_at(study, knobs, sizes)) for knobs in (least, most)]
     if ends[0][1] == ends[1][1]:
         ends = ends[1:]
-    run = rehearse or (lambda recipe: rehearsed(recipe, _demand(study), embeddings_cache(study.storage)))
+    beside = _beside(study, at_once or 1)
+    run = rehearse or (lambda recipe: rehearsed(recipe, _demand(study), embeddings_cache(study.storage), beside))
     found = [(knobs, cost, run(recipe_from(study.recipe_at(knobs)))) for knobs, cost in ends]
     return _totals(study, at_once or 1, found)
 
 
 def _demand(study: Study) -> Demand:
     return Demand(study.resources.workers, study.resources.cpus, study.resources.gpus)
+
+
+def _beside(study: Study, at_once: int) -> int:
+    """Whom a worker shares its processor with: all others on CPUs; on a GPU those that have shares of the same one."""
+    gpus, on_cpu = study.resources.gpus, at_once * study.resources.workers
+    return (min(on_cpu, int(1 / gpus)) if gpus else on_cpu) - 1
 
 
 def _totals(study: Study, at_once: int, found: list[tuple[dict[str, Value], Cost, Rehearsal]]) -> dict[str, Any]:
@@ -81,13 +90,13 @@ def _seconds(cost: Cost, rehearsal: Rehearsal) -> float:
 
 
 def _storage(counts: Mapping[str, int], found: list[tuple[dict[str, Value], Cost, Rehearsal]]) -> Range:
-    """Checkpoints (the last, without its optimizer, and the one before), the results, the original embeddings."""
+    """Checkpoints (the last, without its optimizer, and the one before), results, pictures, original embeddings."""
     trials = []
     for _, cost, rehearsal in found:
         before = rehearsal.weights + rehearsal.optimizer if cost["evaluations"] > 1 else 0
-        trials.append(rehearsal.weights + before + _ROW)
+        trials.append(rehearsal.weights + before + _RECORD)
     size, shared = _range(trials), max(rehearsal.embeddings for _, _, rehearsal in found)
-    return {end: counts[end] * size[end] + shared for end in counts}
+    return {end: counts[end] * size[end] + shared + _PICTURES for end in counts}
 
 
 def _range(values: list[Any]) -> Range:
