@@ -17,8 +17,8 @@ from sweeps.study import Study
 from trainables.rehearse import rehearsed
 from trainables.resources import Demand
 
-# Seconds, measured with Ray 2.60 on two cores: what no rehearsal in one process can see.
-START_OF_RAY, START_OF_TRIAL = 10.0, 1.0
+# Seconds on two cores, with Ray 2.60: what no rehearsal can see. The start has the end in it, drawing and MLflow.
+START_OF_RAY, START_OF_TRIAL = 15.0, 1.0
 # Bytes, of the demo: a trial's results and its runs in MLflow, and the front's pictures in the three places they are
 # kept, whose page holds plotly itself.
 _RECORD, _PICTURES = 100_000, 15_000_000
@@ -68,6 +68,7 @@ def _totals(study: Study, at_once: int, found: list[tuple[dict[str, Value], Cost
     work = {end: counts[end] * seconds[end] * units / 3600 for end in counts}
     steps = _range([cost["steps"] for _, cost, _ in found])
     price = resources.price_per_gpu_hour
+    cost = {"cost": {end: work[end] * price for end in work}} if price is not None and resources.gpus else {}
     return {
         "trials": counts,
         "at_once": at_once,
@@ -75,13 +76,24 @@ def _totals(study: Study, at_once: int, found: list[tuple[dict[str, Value], Cost
         "seconds_of_a_trial": seconds,
         of: work,
         "hours": wall,
-        **({"cost": {end: work[end] * price for end in work}} if price is not None and resources.gpus else {}),
+        **cost,
+        **_within(study, counts, {"hours": wall, of: work, **cost}),
         "storage_bytes": _storage(counts, found),
         "peak_memory_bytes": max(rehearsal.memory for _, _, rehearsal in found),
         "memory_of": "GPU" if resources.gpus else "process",
         "at_most": study.stop_early is not None,
         "rehearsals": [_told(*each) for each in found],
     }
+
+
+def _within(study: Study, counts: dict[str, int], totals: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """How many trials the budget pays for, where that is fewer than there are to be."""
+    limits = study.budget.limits() if study.budget is not None else {}
+    shares = [(min(limit / totals[name][end] for name, limit in limits.items()), end) for end in counts if limits]
+    if all(share >= 1 for share, _ in shares):
+        return {}
+    paid = [math.floor(counts[end] * min(1.0, share)) for share, end in shares]
+    return {"trials_in_budget": _range(paid)}
 
 
 def _seconds(cost: Cost, rehearsal: Rehearsal) -> float:
@@ -116,6 +128,7 @@ def _told(knobs: dict[str, Value], cost: Cost, rehearsal: Rehearsal) -> dict[str
 
 def estimate_text(found: Mapping[str, Any]) -> str:
     """For people, a line each."""
+    is_short = "trials_in_budget" in found
     unit = "GPU-hours" if "gpu_hours" in found else "CPU-hours"
     lines = {
         "trials": f"{_span(found['trials'], str)}, {found['at_once']} at a time",
@@ -124,6 +137,7 @@ def estimate_text(found: Mapping[str, Any]) -> str:
         unit: _span(found.get("gpu_hours") or found["cpu_hours"], lambda value: f"{value:.3g}"),
         "wall time": _span(found["hours"], lambda value: wording.duration(3600 * value)),
         **({"cost": _span(found["cost"], lambda value: f"{value:,.2f}")} if "cost" in found else {}),
+        **({"budget ends it after": f"{_span(found['trials_in_budget'], str)} trials"} if is_short else {}),
         "storage": _span(found["storage_bytes"], wording.size),
         f"peak memory of a {found['memory_of']}": wording.size(found["peak_memory_bytes"]),
     }

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -101,7 +102,9 @@ def session(study: Study, total: int | None = None) -> Session:
     heard, shown = Heard(), io.StringIO()
     total = study.num_trials() if total is None else total
     display = Display(study.name, total, study.objectives, study.feasible, Console(file=shown, width=200))
-    return Session(Sweep(study, results, total, cast(Tracker, heard), display), heard, shown)
+    sweep = Sweep(study, results, total, cast(Tracker, heard), display)
+    sweep._drawn = time.monotonic()  # pictures take a second, and the end draws them anyway
+    return Session(sweep, heard, shown)
 
 
 def launched(study: Study, total: int | None = None) -> Session:

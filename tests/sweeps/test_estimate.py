@@ -74,6 +74,18 @@ def test_gpus_are_paid_for_by_the_hour_and_repeats_count_in_the_most(tmp_path: P
     assert "At most" in text
 
 
+@pytest.mark.parametrize(("share", "paid"), [(0.5, 3), (0.99, 6), (1.01, None)])
+def test_a_budget_that_ends_the_sweep_early_says_after_how_many_trials(
+    share: float, paid: int | None, tmp_path: Path
+) -> None:
+    resources = "resources={gpus: 1, price_per_gpu_hour: 3}"
+    found = estimated(study(tmp_path, resources))
+    limits = {"cost": share * found["cost"]["most"], "gpu_hours": 100.0}
+    budgeted = estimated(study(tmp_path, resources, *(f"budget.{name}={limit}" for name, limit in limits.items())))
+    assert budgeted.get("trials_in_budget") == (paid and {"least": paid, "most": paid})
+    assert ("budget ends it after" in estimate_text(budgeted)) == (paid is not None)
+
+
 def test_check_measures_here_and_says_what_the_sweep_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = write_study(tmp_path)
