@@ -26,7 +26,7 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
         click.echo(f"MLflow   {outcome.mlflow}")
     if outcome.warning:
         click.echo(f"warning: {outcome.warning}", err=True)
-    if not sweep.is_complete() or sweep.purse.over():
+    if not sweep.is_complete() or sweep.cut_short():
         click.echo(_goes_on(outcome, address), err=True)
     if not sweep.is_complete():
         return FAILED
@@ -41,7 +41,7 @@ def _goes_on(outcome: Outcome, address: str) -> str:
     study, ending = outcome.sweep.study, outcome.sweep.ending
     words = ["sweep", "resume", study.path, "--storage", study.storage]
     words += [] if address == "local" else ["--address", address]
-    if over := outcome.sweep.purse.over():
+    if over := outcome.sweep.cut_short():
         again = f"{shlex.join(words)} {how_to_go_on(study, outcome.sweep.purse.count())}"
         return f"{over}; `{again}` goes on."
     why = f"The sweep ended early: {ending.reason}. " if ending.reason else ""

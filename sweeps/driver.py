@@ -208,6 +208,10 @@ class Sweep:
             return False
         return self._asked >= self._total or bool(self.purse.over())
 
+    def cut_short(self) -> str:
+        """That the budget is spent, where there is something left to spend it on."""
+        return self.purse.over() if self.unfinished() or self._asked < self._total else ""
+
     def unfinished(self) -> list[TrialRecord]:
         """Trials that a later ``resume`` has to go on with."""
         return [record for record in self.results.records.values() if record.state in ("pending", "running")]

@@ -109,7 +109,9 @@ class Chaos:
 
     def trials(self, life: subprocess.Popen[str]) -> list[int]:
         """The processes that Tune has started."""
-        return [pid for name in ("ResourceTrainable", "ImplicitFunc") for pid in faults.processes(life.pid, f"ray::{name}")]
+        return [
+            pid for name in ("ResourceTrainable", "ImplicitFunc") for pid in faults.processes(life.pid, f"ray::{name}")
+        ]
 
     def suffer(self, life: subprocess.Popen[str], kind: str) -> None:
         """The fault, and what must follow at once."""

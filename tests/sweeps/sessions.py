@@ -103,7 +103,7 @@ def session(study: Study, total: int | None = None) -> Session:
     total = study.num_trials() if total is None else total
     display = Display(study.name, total, study.objectives, study.feasible, Console(file=shown, width=200))
     sweep = Sweep(study, results, total, cast(Tracker, heard), display)
-    sweep._drawn = time.monotonic()  # pictures take a second, and the end draws them anyway
+    sweep._gallery._drawn = time.monotonic()  # pictures take a second, and the end draws them anyway
     return Session(sweep, heard, shown)
 
 

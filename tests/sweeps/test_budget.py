@@ -156,6 +156,15 @@ def test_a_sweep_that_has_spent_its_budget_says_how_to_go_on(
     assert f"--storage {study.storage} --set budget.hours=2`" in line
 
 
+def test_a_complete_sweep_says_nothing_of_its_budget(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    only, clock = process(dataclasses.replace(study, search=dataclasses.replace(study.search, trials=1)), hours=1)
+    only.run(only.begin())
+    clock.now += 3600
+    only.sweep.close()
+    assert conclude(Outcome(only.sweep, "sqlite:///x", ""), None, "local") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_resume_without_budget_is_refused_before_anything_starts(study: Study, tmp_path: Path) -> None:
     only, clock = process(study, hours=1)
     only.run(only.begin())
