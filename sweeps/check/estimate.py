@@ -52,7 +52,7 @@ def _demand(study: Study) -> Demand:
 def _beside(study: Study, at_once: int) -> int:
     """Whom a worker shares its processor with: all others on CPUs; on a GPU those that have shares of the same one."""
     gpus, on_cpu = study.resources.gpus, at_once * study.resources.workers
-    return (min(on_cpu, int(1 / gpus)) if gpus else on_cpu) - 1
+    return (min(on_cpu, max(1, int(1 / gpus))) if gpus else on_cpu) - 1
 
 
 def _totals(study: Study, at_once: int, found: list[tuple[dict[str, Value], Cost, Rehearsal]]) -> dict[str, Any]:
@@ -82,6 +82,7 @@ def _totals(study: Study, at_once: int, found: list[tuple[dict[str, Value], Cost
         "peak_memory_bytes": max(rehearsal.memory for _, _, rehearsal in found),
         "memory_of": "GPU" if resources.gpus else "process",
         "at_most": study.stop_early is not None,
+        "at_one_value_of": [path for path in study.knobs if path.startswith("model.") or path == "precision"],
         "rehearsals": [_told(*each) for each in found],
     }
 
@@ -142,8 +143,10 @@ def estimate_text(found: Mapping[str, Any]) -> str:
         f"peak memory of a {found['memory_of']}": wording.size(found["peak_memory_bytes"]),
     }
     width = max(map(len, lines)) + 2
-    at_most = "At most: no trial is taken for stopped early.\n" if found["at_most"] else ""
-    return "".join(f"{name:{width}}{value}\n" for name, value in lines.items()) + at_most
+    notes = ["At most: no trial is taken for stopped early."] if found["at_most"] else []
+    # Ends of cost are told apart by attack steps, whose own time these knobs change.
+    notes += [f"Measured at one value alone of {', '.join(paths)}."] if (paths := found["at_one_value_of"]) else []
+    return "\n".join([*(f"{name:{width}}{value}" for name, value in lines.items()), *notes])
 
 
 def _span(ends: Mapping[str, Any], word: Callable[[Any], str]) -> str:

@@ -52,9 +52,12 @@ def test_times_add_up_from_steps_evaluations_and_rounds(tmp_path: Path) -> None:
 def test_both_ends_of_what_knobs_cost_are_measured_and_no_more(tmp_path: Path) -> None:
     asked = study(tmp_path, "knobs={attack.steps: {integer: [1, 9]}, loss.alpha: {uniform: [0, 1]}}")
     found = estimated(asked)
+    assert found["at_one_value_of"] == []
     assert [each["knobs"]["attack.steps"] for each in found["rehearsals"]] == [1, 9]
     assert found["seconds_of_a_trial"]["most"] - found["seconds_of_a_trial"]["least"] == 4 * 8
-    assert len(estimated(study(tmp_path))["rehearsals"]) == 1
+    other = estimated(study(tmp_path, "knobs={precision: {choice: [fp32, bf16]}}"))
+    assert len(other["rehearsals"]) == 1
+    assert estimate_text(other).endswith("Measured at one value alone of precision.")
 
 
 def test_gpus_are_paid_for_by_the_hour_and_repeats_count_in_the_most(tmp_path: Path) -> None:

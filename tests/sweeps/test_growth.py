@@ -57,6 +57,17 @@ def test_what_may_change_changes_and_settings_add_up(study: Study) -> None:
     assert grown(study, []) == study
 
 
+@pytest.mark.parametrize("place", ["moved", "./moved", "{here}/moved", "file://{here}/moved"])
+def test_a_study_that_was_moved_goes_on_where_it_is_found(place: str, study: Study, tmp_path: Path) -> None:
+    Path(study.storage).rename(tmp_path / "moved")
+    found = launched_study(Folder(place.format(here=tmp_path)).at("tiny"))
+    assert Folder(found.storage).at("tiny").local == tmp_path / "moved" / "tiny"
+    assert dataclasses.replace(found, storage=study.storage) == study
+    resumed = session(dataclasses.replace(found, storage=str(tmp_path / "moved")))
+    assert resumed.begin() == "0004"
+    assert not Path(study.storage).exists()
+
+
 @pytest.mark.parametrize("plan", ["{after: 2, kind: asha}", "{after: 2, kind: median}", "{after: 2, brackets: 1}"])
 def test_every_plan_of_a_launched_study_can_be_read_again(plan: str, study: Study) -> None:
     """What is as by default was not written, and so is no key that another kind must not have."""
