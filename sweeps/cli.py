@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -236,3 +237,27 @@ def schema() -> None:
     from sweeps.study import json_schema
 
     click.echo(json.dumps(json_schema(), indent=2))
+
+
+@main.command()
+@click.option(
+    "--surface", "surfaces", multiple=True, help="smooth, crossing, digits, STUDY or FILE.py:NAME; repeatable."
+)
+@click.option("--policy", "policies", multiple=True, help="tpe, tpe+moasha, 'tpe+{keep: 1/3}', ...; repeatable.")
+@click.option("--seeds", type=click.IntRange(min=1), default=8, show_default=True, help="Sweeps of each policy.")
+@click.option("--slots", type=click.IntRange(min=1), default=8, show_default=True, help="Trials at a time.")
+@click.option("--budget", type=click.FloatRange(min=1), default=96, show_default=True, help="In full trainings.")
+@click.option(
+    "--out", multiple=True, type=click.Path(dir_okay=False, path_type=Path), help="A .png or .md; repeatable."
+)
+@click.option("--processes", type=click.IntRange(min=1), help="At a time (default: one for each processor).")
+def simulate(**options: Any) -> None:
+    """Compare samplers and early stopping on known learning curves, without training anything.
+
+    Compute is counted in full trainings. A finished STUDY is a surface too: its curves are mixed between its trials.
+    """
+    from sweeps.simulate.command import simulate_and_print
+
+    with sentences():
+        for line in simulate_and_print(**options):
+            click.echo(line)
