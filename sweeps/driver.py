@@ -195,7 +195,8 @@ class Sweep:
             self.ending.ask(f"the results could not be saved: {storage.reason(error)}")
         self.purse.keep()
         self._draw(at_once=True)
-        self._tracker.note_intervals(self.front(), self.study.objectives)
+        if self.is_complete():  # else this is no front to be remembered
+            self._tracker.note_intervals(self.front(), self.study.objectives)
         self._tracker.redraw(self.purse.metrics(), len(self.results.records), {})
         for record in self.unfinished():
             if record.state == "running":

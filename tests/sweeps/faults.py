@@ -5,7 +5,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tests.sweeps.sockets import family
@@ -33,7 +33,7 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         os.kill(pid, number)
 
 
-def alive(pids: set[int]) -> set[int]:
+def alive(pids: Iterable[int]) -> set[int]:
     """Who of them still runs; one that nobody has waited for does not."""
     return {pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and state(pid) != "Z"}
 

@@ -5,7 +5,6 @@ import io
 import json
 import math
 import subprocess
-import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +14,8 @@ from robustcore.finetune import finetune
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from sweeps.insight.rerun import rerun
-from tests.sweeps.commands import STUDY, start, status, sweep, write_study
+from tests.chaos import Chaos, drawn, facts
+from tests.sweeps.commands import STUDY, status, sweep, write_study
 from tests.sweeps.sockets import listening
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
@@ -220,44 +220,40 @@ def test_extending_keeps_every_earlier_trial_and_makes_no_second_runs(swept, tri
     assert len(children) == len(extended)
 
 
-def wait_for(condition, process: subprocess.Popen, log) -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.2)
+class Observed(Chaos):
+    """Also looks at what the sweep does before it is disturbed, and at what is said of it afterwards."""
+
+    def suffer(self, life: subprocess.Popen[str], kind: str) -> None:
+        addresses = listening(life.pid)
+        assert addresses, "Ray listens somewhere"
+        assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "only this machine may reach a local sweep"
+        super().suffer(life, kind)
+        if life.poll() is not None:
+            assert "sweep resume" in sweep("status", self.study, "--storage", self.storage).stdout
 
 
-def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
-    study = write_study(tmp_path, STUDY.replace("steps: 4}", "steps: 60}").replace("every: 2", "every: 10"))
-    storage, log = tmp_path / "runs", tmp_path / "log"
-    killed = start("launch", study, "--storage", storage, "--set", "resources.at_once=1", log=log)
-    second = storage / "tiny" / "trials" / "0001" / "checkpoints" / "step-00000010.json"
-    wait_for(second.exists, killed, log)
-    addresses = listening(killed.pid)
-    assert addresses, "Ray listens somewhere"
-    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "only this machine may reach a local sweep"
-    killed.kill()
-    killed.wait()
-    before = status(study, storage)
-    assert [trial["state"] for trial in before] == ["finished", "running"]
-    reached = len(list(second.parent.glob("*.json")))
-    assert "sweep resume" in sweep("status", study, "--storage", storage).stdout
-    sweep("resume", study, "--storage", storage)
-    after = status(study, storage)
-    assert reached >= 1
-    assert after[0] == before[0]
-    table = pq.read_table(storage / "tiny" / "results.parquet").to_pylist()
-    assert [row["step"] for row in table if row["trial"] == "0001"] == [10, 20, 30, 40, 50, 60]
-    # Exactly what an undisturbed run gives.
+def test_a_sweep_that_is_killed_and_damaged_goes_on_where_it_was_as_if_nothing_had_happened(tmp_path):
     from sweeps.study import load_study
 
-    plain = load_study(str(study), ["optim.steps=60"]).recipe_at(after[1]["knobs"])
-    *_, last = finetune(recipe_from(plain))
-    assert after[1]["metrics"] == last.metrics
-    _, parents, children = runs(storage)
-    assert len(parents) == 1
-    assert [run.info.status for _, run in sorted(children.items())] == ["FINISHED", "FINISHED"]
+    study = write_study(tmp_path, STUDY.replace("steps: 4}", "steps: 32}").replace("every: 2", "every: 4"))
+    observed = Observed(study, tmp_path / "runs", drawn(0), tmp_path / "log", every=4)
+    observed.run(["actor", "raylet", "damage"], reports=16)
+    assert [fault.kind for fault in observed.faults] == ["actor", "raylet", "damage"]
+    trials = status(study, observed.storage)
+    assert [trial["state"] for trial in trials] == ["finished", "finished"]
+    assert any("its process was lost" in note for trial in trials for note in trial.get("notes", []))
+    tracked = facts(observed.storage)["mlflow"]
+    assert sorted(tracked) == ["0000", "0001", "tiny"]
+    table = pq.read_table(observed.storage / "tiny" / "results.parquet").to_pylist()
+    for trial in trials:
+        plain = load_study(str(study)).recipe_at(trial["knobs"])
+        alone = {progress.step: progress.metrics for progress in finetune(recipe_from(plain))}
+        rows = {row["step"]: row for row in table if row["trial"] == trial["trial"]}
+        assert {step: {name: row[name] for name in alone[step]} for step, row in rows.items()} == alone
+        state, _, points, _ = tracked[trial["trial"]]
+        assert state == "FINISHED"
+        for name in trial["metrics"]:
+            assert points[name] == [(step, metrics[name]) for step, metrics in alone.items()]
 
 
 def test_a_study_that_is_running_is_not_started_twice(tmp_path):
