@@ -4,6 +4,7 @@ An image leaves as soon as any point that an attack looks at is classified wrong
 happens to an image depends on its own numbers alone, not on the batch, the order, or who attacks the others.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -171,11 +172,12 @@ class _Assault:
     def fooled(self, batch_size: int) -> Tensor:
         """(len(left),) bool."""
         on_cpu = self._victim.labels.device.type == "cpu"
-        batch_size = min(batch_size, _CACHED_ROWS) if on_cpu else batch_size
+        batch_size = _even(len(self._waiting), batch_size, on_cpu)
         rows = self._started(batch_size)
-        # Who is done must be known before others take their rows, and a GPU is waited for to know it: every few looks
-        # there. What comes from bf16 is checked as it comes.
-        turns = 1 if on_cpu or self._victim.precision != torch.float32 else _TURNS
+        # Who is done must be known before others take their rows. That takes a while: a GPU is waited for, and on a
+        # CPU it is much beside a single forward pass. What comes from bf16 is checked as it comes.
+        is_slow = on_cpu and self._stage != "square"
+        turns = 1 if is_slow or self._victim.precision != torch.float32 else _TURNS
         while len(rows.place):
             for _ in range(turns):
                 self._look(rows)
@@ -257,6 +259,16 @@ class _Assault:
         if len(claimed):
             counts[claimed] = self._victim.logits(points[claimed]).argmax(dim=1) != labels[claimed]
         return counts
+
+
+def _even(jobs: int, batch_size: int, on_cpu: bool) -> int:
+    """How many rows at a time, so that few are left for the end; where memory is no matter, about as many as it says.
+
+    What is left takes nearly as long as a whole batch.
+    """
+    is_free = on_cpu and batch_size >= _CACHED_ROWS
+    rounds = round(jobs / _CACHED_ROWS) if is_free else math.ceil(jobs / batch_size)
+    return max(1, math.ceil(jobs / max(1, rounds)))
 
 
 _LOSSES: dict[Stage, Callable[[Logits, Labels, Labels], PerImage]] = {
