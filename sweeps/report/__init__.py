@@ -29,6 +29,7 @@ from sweeps.report.depiction import Scene
 from sweeps.results.records import TrialRecord, Value
 from sweeps.seeds import averaged, seeds_of
 
+MOST_ROWS = 500  # of a table; laying one out takes about a millisecond a row
 Records = Sequence[TrialRecord]
 STYLES = {"pending": "dim", "running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red"}
 
@@ -44,9 +45,18 @@ def front_table(records: Records, front: Records, objectives: Objectives, feasib
 
 
 def status_table(records: Records, objectives: Objectives) -> Table:
-    """One line a trial; the last column says why a trial failed, was stopped, repeated, or took another's result."""
-    records = sorted(records, key=lambda record: [int(number) for number in record.trial.split(".")])
-    table = _table(_caption(records, records, objectives, {}))
+    """One line a trial; the last column says why a trial failed, was stopped, repeated, or took another's result.
+
+    Of a long sweep, those that are not over and the newest ``MOST_ROWS``; the caption says so.
+    """
+    known = records
+    records = sorted(known, key=lambda record: [int(number) for number in record.trial.split(".")])
+    old = records[:-MOST_ROWS]
+    records = [record for record in old if record.state in ("pending", "running")] + records[-MOST_ROWS:]
+    caption = _caption(known, records, objectives, {})
+    if len(records) < len(known):
+        caption.append(f"\n{len(records)} of {len(known)} trials are shown, the newest; --format json has all")
+    table = _table(caption)
     table.add_column("state", overflow="fold")
     columns = _columns(table, records, objectives, {})
     for heading in ("steps", "time"):

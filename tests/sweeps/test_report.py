@@ -15,7 +15,7 @@ from rich.table import Table
 from robustcore.intervals import wilson
 from sweeps import wording
 from sweeps.pareto import Objectives, front
-from sweeps.report import front_csv, front_json, front_table, page, picture, status_table, write_front
+from sweeps.report import MOST_ROWS, front_csv, front_json, front_table, page, picture, status_table, write_front
 from sweeps.report.depiction import smallest_of_decades
 from sweeps.results.records import TrialRecord, Value
 from tests.sweeps.trials import certify, counted, repeat, study, trial
@@ -268,6 +268,17 @@ def test_on_a_narrow_terminal_no_digit_is_lost() -> None:
         assert "…" not in shown
         for each in WILSON.values():
             assert f"{100 * each.low:.1f}" in shown
+
+
+def test_of_a_long_sweep_the_status_shows_the_newest_and_whatever_still_runs() -> None:
+    records = [TrialRecord(f"{number:04d}", {}, {}, "", 0, "finished") for number in range(MOST_ROWS + 20)]
+    records[3].state = "running"
+    shown = text(status_table(records, BOTH))
+    lines = {word for line in shown.splitlines() for word in line.replace("│", " ").split()[:1] if word.isdecimal()}
+    assert {"0003", "0020", f"{MOST_ROWS + 19:04d}"} <= lines
+    assert not {"0000", "0019"} & lines
+    assert f"{MOST_ROWS + 1} of {MOST_ROWS + 20} trials are shown" in " ".join(shown.split())
+    assert "finished" in shown
 
 
 def test_the_status_table_has_each_repeat_below_its_first_trial() -> None:
