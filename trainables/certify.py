@@ -73,10 +73,15 @@ def measure(part: Part) -> tuple[str, str]:
     torch.set_num_threads(threads(part.cpus))
     try:
         found = json.dumps(_measured(part)).encode()
-        Folder(part.place, PATIENCE, home=part.folder).write(part.file, found)
+        Folder(part.place, PATIENCE, _study(part.folder)).write(part.file, found)
     except Exception as error:
         return described(error)
     return "", ""
+
+
+def _study(trial: str) -> str:
+    """The folder of the study that a trial's folder is in: where it is gone, the storage is."""
+    return Folder(trial).above.above.uri
 
 
 def _measured(part: Part) -> dict[str, Any]:
@@ -103,7 +108,7 @@ def _measured(part: Part) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _trained(recipe: str, fingerprint: str, folder: str, process: Process) -> Trained:
-    checkpoints = Folder(folder, PATIENCE, home=folder).at("checkpoints")
+    checkpoints = Folder(folder, PATIENCE, _study(folder)).at("checkpoints")
     saved = load_checkpoint(checkpoints, fingerprint)
     if saved is None or not saved.reports[-1].final:
         what = "no checkpoint" if saved is None else "no final checkpoint"

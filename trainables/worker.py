@@ -48,7 +48,11 @@ Rest = Callable[[], bool]
 
 
 def reports(
-    assignment: Assignment, process: Process, saved: Checkpoint | None, is_wanted: Rest, note_rest: Callable[[], None]
+    assignment: Assignment,
+    process: Process,
+    saved: Checkpoint | None = None,
+    is_wanted: Rest = lambda: False,
+    note_rest: Callable[[], None] = lambda: None,
 ) -> Iterator[Report]:
     """Every report of the trial, those ``saved`` by earlier processes first, so that none is lost between two lives."""
     recipe, folder = recipe_from(assignment.recipe), assignment.kept.at("checkpoints")
@@ -142,11 +146,15 @@ def described(error: Exception) -> tuple[str, str]:
 
 
 def in_place(assignment: Assignment) -> Iterator[dict[str, Any]]:
-    """One worker, in the calling process, which is Ray's."""
+    """One worker, in the calling process; outside Ray nobody asks it to rest."""
+    import ray
+
     from trainables import signals
 
     device = torch.device("cuda", 0) if assignment.gpus else torch.device("cpu")
     process = Process(device=device, cache=Path(assignment.cache))
+    if not ray.is_initialized():  # to look for a message would start one
+        return results(assignment, process)
     return results(assignment, process, signals.Rest(assignment.study), lambda: signals.note_rest(assignment.folder))
 
 
