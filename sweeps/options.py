@@ -36,6 +36,8 @@ class Verbs(click.Group):
         before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             return super().invoke(ctx)
+        except (SystemExit, click.exceptions.Exit):
+            raise  # the verb has heard it too, and said what comes of it
         except BaseException as error:
             # An import that is cut short raises whatever it likes.
             if not heard and not isinstance(error, KeyboardInterrupt):

@@ -11,6 +11,7 @@ import random
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ class Search:
         self._asked = 0
         self._numbers: dict[int, int] = {}  # ours -> Optuna's
         self._points = list(study.search.points)  # that no trial was given yet
-        self._tried: list[dict[str, Value]] = []  # by trials of our own
+        self._tried: set[str] = set()  # of the grid, by trials of our own
         # The genetic samplers see nothing of a trial without a generation, as others have asked for it.
         with _as_chosen():
             generation = getattr(_sampler(study, 0), "_get_generation_key", None)
@@ -53,7 +54,7 @@ class Search:
         if self._study.search.sampler == "grid":
             knobs, attributes = self._grid(number, point), {_POINT: point} if point else {}
             self._numbers[number] = self._add(knobs, attributes)
-            self._tried.append(knobs)
+            self._tried.add(repr(knobs))
             return knobs, attributes
         if point:
             self._optuna.enqueue_trial(point)
@@ -72,7 +73,7 @@ class Search:
         knobs = own_knobs(self._study, record)
         if knobs is not None:
             self._numbers[int(record.trial)] = self._add(knobs, record.sampler)
-            self._tried.append(knobs)
+            self._tried.add(repr(knobs))
             self.tell(record)
 
     def tell(self, record: TrialRecord) -> None:
@@ -116,17 +117,18 @@ class Search:
         for key in storage.get_study_system_attrs(study):
             storage.set_study_system_attr(study, key, None)
 
-    def _grid(self, number: int, point: dict[str, Value]) -> dict[str, Value]:
-        """The grid's points in an order that covers it early, the same for every run of one seed; none is asked twice.
-
-        Where a ``point`` is wanted, the first of those that agree with it.
-        """
-        axes = [knob.grid() or [] for knob in self._study.knobs.values()]
-        points = list(itertools.product(*axes))
+    @cached_property
+    def _every(self) -> list[tuple[str, dict[str, Value]]]:
+        """The grid's points, with their texts, in an order that covers it early, the same for every run of one seed."""
+        points = list(itertools.product(*(knob.grid() or [] for knob in self._study.knobs.values())))
         random.Random(self._study.search.seed).shuffle(points)  # noqa: S311  # an order, not a secret
-        every = [dict(zip(self._study.knobs, values, strict=True)) for values in points]
-        tried = {repr(knobs) for knobs in self._tried}
-        untried = [knobs for knobs in every if repr(knobs) not in tried] or [every[number % len(every)]]
+        every = (dict(zip(self._study.knobs, values, strict=True)) for values in points)
+        return [(repr(knobs), knobs) for knobs in every]
+
+    def _grid(self, number: int, point: dict[str, Value]) -> dict[str, Value]:
+        """A point that was not tried yet, the first that agrees with ``point`` where there is one."""
+        again = self._every[number % len(self._every)][1]
+        untried = [knobs for text, knobs in self._every if text not in self._tried] or [again]
         return next((knobs for knobs in untried if point.items() <= knobs.items()), untried[0])
 
 

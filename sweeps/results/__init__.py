@@ -1,16 +1,15 @@
 """Trials -> one table in Parquet, the truth that outlives the process; the caller decides when to save."""
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs, parquet
 
-from robustcore.storage import replace_file
-from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value, is_repeat
+from robustcore.storage import replace_file, resolved
+from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value
 from sweeps.results.table import from_table, to_table
 
-__all__ = ["Certificate", "Evaluation", "Results", "State", "TrialRecord", "Value", "is_repeat"]
+__all__ = ["Certificate", "Evaluation", "Results", "State", "TrialRecord", "Value"]
 
 
 class Results:
@@ -22,10 +21,7 @@ class Results:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.records: dict[str, TrialRecord] = {}
-        self.filesystem: fs.FileSystem = fs.LocalFileSystem()
-        self.path: str = os.path.abspath(uri)
-        if "://" in uri:
-            self.filesystem, self.path = fs.FileSystem.from_uri(uri)
+        self.filesystem, self.path = resolved(uri)
 
     @classmethod
     def read(cls, uri: str) -> "Results":

@@ -105,10 +105,5 @@ class TrialRecord:
         return public
 
 
-def is_repeat(trial: str) -> bool:
-    """Whether an id is that of a trial with another seed: ``0007.1`` repeats ``0007``."""
-    return "." in trial
-
-
 def _strict(value: Value) -> Value:
     return None if isinstance(value, float) and not math.isfinite(value) else value

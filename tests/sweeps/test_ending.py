@@ -3,13 +3,17 @@
 import dataclasses
 import os
 import signal
+import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from robustcore.storage import StorageLost
 from sweeps import driver
 from sweeps.ending import Ending
+from sweeps.options import Verbs
 from sweeps.study import Study, load_study
 from tests.sweeps.commands import write_study
 from tests.sweeps.sessions import result, session
@@ -30,6 +34,27 @@ def test_a_signal_asks_once_and_ends_the_second_time(number: signal.Signals) -> 
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(("handles_it", "code", "said"), [(True, 1, "kept, in its own words\n"), (False, 130, None)])
+def test_a_verb_that_handles_ctrl_c_itself_has_the_last_word(handles_it: bool, code: int, said: str | None) -> None:
+    @click.group(cls=Verbs)
+    def verbs() -> None:
+        """Of this test."""
+
+    @verbs.command()
+    def verb() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            if not handles_it:
+                raise
+            click.echo("kept, in its own words", err=True)
+            sys.exit(1)
+
+    result = CliRunner().invoke(verbs, ["verb"])
+    assert result.exit_code == code
+    assert result.stderr == (said or "interrupted; what was finished is kept\n")
 
 
 def test_the_first_reason_counts() -> None:
