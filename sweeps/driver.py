@@ -20,6 +20,7 @@ from sweeps.gallery import Gallery
 from sweeps.progress import Display
 from sweeps.repeats import due_repeats
 from sweeps.results import Evaluation, Results, TrialRecord
+from sweeps.saving import Saving
 from sweeps.search import Search
 from sweeps.standing import Standing
 from sweeps.stop_early import Stopping
@@ -28,7 +29,6 @@ from sweeps.tracking import Tracker
 from trainables.worker import Assignment
 
 _PATIENCE = float(os.environ.get("SWEEP_PATIENCE", storage.PATIENCE))
-_SHARE = 20  # saving what can be told again takes at most a twentieth of the time
 
 
 class Sweep:
@@ -49,7 +49,7 @@ class Sweep:
         self._judged: set[str] = set()
         self._put_off: set[str] = set()  # the budget is spent, or storage is lost: a later process goes on with them
         self._stopping = Stopping(study, results.records.values()) if study.stop_early else None
-        self._saved = self._saving = 0.0
+        self._saving = Saving(results)
         # All of these are known from the results; kept, for going through thousands of trials at each event is slow.
         self._standing = Standing(study.objectives, study.feasible)
         self._asked = 0  # trials that the sampler has suggested
@@ -95,9 +95,9 @@ class Sweep:
         record.state = "running"
         record.started = record.started or time.time()
         self.purse.started(trial)
-        self._save()
+        self._changed(record)
+        self._saving.save(self.folder)
         self._tracker.start_trial(record)
-        self._moved.append(record)
         self._show()
 
     def goes_on(self, trial: str, result: dict[str, Any]) -> bool:
@@ -145,11 +145,11 @@ class Sweep:
             self._stopping.remember(trial, evaluation.step, evaluation.metrics)
         if record.record(evaluation):
             record.samples, record.flags = result["samples"], result["flags"]
+            self._changed(record)
             self._tracker.evaluate(record, evaluation)
-            if trial in self._judged or time.monotonic() - self._saved > _SHARE * self._saving:
+            if trial in self._judged or self._saving.is_due():
                 self._judged.discard(trial)
-                self._save()
-            self._moved.append(record)
+                self._saving.save(self.folder)
             self._show()
 
     def ended(self, trial: str, error: str = "") -> None:
@@ -168,7 +168,7 @@ class Sweep:
         self._settle(record)
         for copy in self._copies.pop(trial, []):
             self._copy(copy, record)
-        self._save()
+        self._saving.save(self.folder)
         self._draw(at_once=False)
         self._show()
 
@@ -181,6 +181,7 @@ class Sweep:
         record = self.results.records[trial]
         if note not in record.notes:
             record.notes.append(note)
+            self._saving.changed(record)
             self._display.say(f"trial {trial}: {note}")
 
     def close(self) -> None:
@@ -190,7 +191,7 @@ class Sweep:
         if self.ending.reason:
             self.folder = replace(self.folder, patience=0)
         try:
-            self._save()
+            self._saving.save_all(self.folder)
         except OSError as error:
             self.ending.ask(f"the results could not be saved: {storage.reason(error)}")
         self.purse.keep()
@@ -230,7 +231,7 @@ class Sweep:
         elif record.state == "pending":
             self._copies[record.copy_of].append(record)
         self._standing.add(record, self.results.records.values())
-        self._moved.append(record)
+        self._changed(record)
 
     def _repeats(self) -> Assignment | None:
         """The first of a round of repeats, which begins when everything before it has ended."""
@@ -269,7 +270,7 @@ class Sweep:
 
     def _settle(self, record: TrialRecord) -> None:
         self._standing.add(record, self.results.records.values())
-        self._moved.append(record)
+        self._changed(record)
         if not record.repeat_of:
             self._search.tell(record)
         if record.copy_of or not record.started:
@@ -281,11 +282,9 @@ class Sweep:
     def _assignment(self, record: TrialRecord) -> Assignment:
         return assignment_of(record, self.study, self.folder)
 
-    def _save(self) -> None:
-        started = time.monotonic()
-        self.folder.patiently(self.results.save)
-        self._saved = time.monotonic()
-        self._saving = self._saved - started
+    def _changed(self, record: TrialRecord) -> None:
+        self._moved.append(record)
+        self._saving.changed(record)
 
     def _show(self) -> None:
         moved, self._moved = self._moved, []

@@ -149,19 +149,91 @@ def test_a_save_that_fails_leaves_the_file_before_it_and_nothing_else(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["results.parquet"]
 
 
-def test_a_kill_in_the_middle_of_saving_loses_nothing_that_was_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quick", [3600, 0], ids=["table", "journal"])
+def test_a_kill_in_the_middle_of_saving_loses_nothing_that_was_saved(tmp_path: Path, quick: float) -> None:
     path = tmp_path / "results.parquet"
     program = (
         "import sys; from sweeps.results import Results; from tests.sweeps.trials import study\n"
-        "results = Results(sys.argv[1])\n"
+        "results = Results(sys.argv[1]); results.quick = float(sys.argv[2])\n"
         "for record in study(1000):\n"
-        "    results.records[record.trial] = record; results.save(); print(len(results.records), flush=True)"
+        "    results.records[record.trial] = record; results.save([record]); print(len(results.records), flush=True)"
     )
-    with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as process:
+    arguments = [sys.executable, "-c", program, path, str(quick)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        counts = [int(process.stdout.readline()) for _ in range(40)]
+        counts = [int(process.stdout.readline()) for _ in range(300 if quick == 0 else 40)]
         process.send_signal(signal.SIGKILL)
-    assert len(Results.read(str(path)).records) >= counts[-1] == 40
+    assert len(Results.read(str(path)).records) >= counts[-1] >= 40
+    assert (tmp_path / "results.journal").exists() == (quick == 0)
+
+
+def journalled(path: Path, records: list[TrialRecord]) -> Results:
+    """The first three in the table, each of the others in the journal, as if the table were slow to write."""
+    results = saved(path, records[:3])
+    results.quick = 0
+    for record in records[3:]:
+        results.records[record.trial] = record
+        results.save([record])
+    return results
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_changes_of_any_order_and_size_read_as_the_whole(tmp_path: Path, seed: int) -> None:
+    random_ = random.Random(seed)  # noqa: S311 (no secret)
+    results = journalled(tmp_path / "results.parquet", study(12, seed))
+    numbers = [0.5, math.nan, math.inf, -0.0, 1e-300]
+    for step in range(1000, 1300):
+        changed = random_.sample(list(results.records.values()), random_.randrange(1, 4))
+        for record in changed:
+            record.record(Evaluation(step, {"clean": random_.choice(numbers)}, float(step)))
+            record.state, record.reason = random_.choice([("failed", "ü\n"), ("finished", "")])
+        results.save(changed)
+        if step % 10 == 0:  # the table is written anew in between
+            assert content(Results.read(results.uri).records) == content(results.records)
+    results.save()
+    assert [path.name for path in tmp_path.iterdir()] == ["results.parquet"]
+
+
+def test_a_journal_grows_to_a_multiple_of_the_trials_and_no_further(tmp_path: Path) -> None:
+    results = journalled(tmp_path / "results.parquet", study(300))
+    journal, most = tmp_path / "results.journal", 0
+    for record in 5 * list(results.records.values()):
+        results.save([record])
+        most = max(most, len(journal.read_bytes().splitlines()) if journal.exists() else 0)
+    assert 500 < most <= 602
+
+
+def test_a_line_that_a_kill_left_unfinished_is_passed_over(tmp_path: Path) -> None:
+    results = journalled(tmp_path / "results.parquet", study(6))
+    journal = tmp_path / "results.journal"
+    journal.write_bytes(journal.read_bytes()[:-5])
+    assert list(Results.read(results.uri).records) == list(results.records)[:5]
+
+
+def test_any_other_damage_to_a_journal_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    results = journalled(tmp_path / "results.parquet", study(6))
+    journal = tmp_path / "results.journal"
+    first, second, *rest = journal.read_bytes().split(b"\n")
+    for position in range(0, len(second), 40):
+        journal.write_bytes(b"\n".join([first, second[:position] + b"\xff" + second[position + 1 :], *rest]))
+        with pytest.raises(ValueError, match=r"results\.journal:2: expected a line of a sweep's journal.*damaged\.$"):
+            Results.read(results.uri)
+
+
+def test_a_journal_says_nothing_beside_another_table(tmp_path: Path) -> None:
+    results = journalled(tmp_path / "results.parquet", study(6))
+    journal = (tmp_path / "results.journal").read_bytes()
+    others = saved(results.uri, study(2, seed=1))
+    (tmp_path / "results.journal").write_bytes(journal)  # as a kill between the two leaves it
+    assert content(Results.read(results.uri).records) == content(others.records)
+
+
+def test_a_journal_that_is_lost_is_made_up_for_by_the_table(tmp_path: Path) -> None:
+    results = journalled(tmp_path / "results.parquet", study(6))
+    (tmp_path / "results.journal").unlink()
+    results.records["0000"].notes.append("seen")
+    results.save([results.records["0000"]])
+    assert content(Results.read(results.uri).records) == content(results.records)
 
 
 def test_a_resumed_trial_reports_its_past_once() -> None:
