@@ -4,13 +4,12 @@ Each call appends an event to a spool on disk; a background thread replays the s
 dead server did not take is replayed later, in this process or in that of the next ``sweep resume``.
 """
 
-import itertools
 import json
 import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,7 +34,7 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
 }
 LONGEST_WAIT = 30.0  # seconds between two tries
-EVENTS_AT_ONCE = 200
+EVENTS_AT_ONCE = 2000  # those of one run go together: a long backlog takes fewer calls
 
 
 class Tracker:
@@ -180,26 +179,22 @@ class Tracker:
         return runs
 
     def _drain(self, runs: "Runs") -> None:
-        while batch := self.spool.pending(EVENTS_AT_ONCE):
-            newest_front = max((end for event, end in batch if event["kind"] == "front"), default=0)
-            for stretch in _stretches(batch):
-                if self._stop.is_set():
-                    return
-                self._send(runs, stretch, newest_front)
-                self.spool.advance(stretch[-1][1])
+        while not self._stop.is_set() and (batch := self.spool.pending(EVENTS_AT_ONCE)):
+            self._send(runs, [event for event, _ in batch])
+            self.spool.advance(batch[-1][1])
 
-    def _send(self, runs: "Runs", stretch: Sequence[tuple[Event, int]], newest_front: int) -> None:
+    def _send(self, runs: "Runs", events: Sequence[Event]) -> None:
         from sweeps.tracking.mlflow_runs import RejectedError
 
         try:
-            runs.apply([event for event, _ in stretch], is_newest_front=stretch[0][1] == newest_front)
+            runs.apply(events)
         except RejectedError as error:
-            if len(stretch) > 1:
-                for single in stretch:
-                    self._send(runs, [single], newest_front)
+            if half := len(events) // 2:
+                self._send(runs, events[:half])
+                self._send(runs, events[half:])
                 return
             with (self.folder / "rejected.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"error": str(error), "event": stretch[0][0]}) + "\n")
+                file.write(json.dumps({"error": str(error), "event": events[0]}) + "\n")
             self._rejected += 1
 
     def _sentence(self, error: Exception) -> str:
@@ -227,12 +222,3 @@ def set_environment() -> None:
     """Before mlflow is imported; what the user has set stays."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-
-
-def _stretches(batch: Sequence[tuple[Event, int]]) -> Iterator[list[tuple[Event, int]]]:
-    """Neighbouring ``evaluate`` events together, for they go into one call a run; all others alone."""
-    for is_evaluate, group in itertools.groupby(batch, key=lambda item: item[0]["kind"] == "evaluate"):
-        if is_evaluate:
-            yield list(group)
-        else:
-            yield from ([item] for item in group)

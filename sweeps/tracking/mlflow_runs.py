@@ -7,11 +7,11 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param, ViewType
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -19,7 +19,9 @@ from robustcore.storage import replace_file
 from sweeps.source.settings import flat
 from sweeps.tracking.spool import Event
 
-METRICS_PER_CALL, PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 1000, 100, 6000, 5000
+METRICS_PER_CALL, PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 800, 100, 6000, 5000  # at most 1000 of all in a call
+_TAGS = ("state", "reason", "copy_of", "repeat_of", "flags", "notes")
+_NONE: Mapping[str, str] = {}
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 # What a server answers about the event itself. Anything else (no answer, 5xx, no permission) may pass.
@@ -53,6 +55,7 @@ class Runs:
         self.ids_file, self.front_files = ids_file, front_files
         self.ids: dict[str, Any] = json.loads(ids_file.read_text())
         self.study = study
+        self._may_have_begun = True  # a run that is not in ``ids`` may be there: what made it was killed, or cut off
         self.is_new = not self._still_there()
         if self.is_new:
             self._note(experiment=self._experiment(artifacts), runs={}, front=[])
@@ -81,74 +84,81 @@ class Runs:
         self.ids |= changes
         replace_file(self.ids_file, json.dumps(self.ids).encode())
 
-    def apply(self, events: Sequence[Event], *, is_newest_front: bool = True) -> None:
-        """One event, or several of kind ``evaluate``; a RejectedError is final, any other error may pass."""
-        kind = events[0]["kind"]
+    def apply(self, events: Sequence[Event]) -> None:
+        """Those of one run together, in few calls; a RejectedError is final, any other error may pass."""
+        of_runs: dict[str, list[Event]] = {}
+        for event in events:
+            of_runs.setdefault(event.get("trial", ""), []).append(event)
+        of_parent = of_runs.pop("", [])
         try:
-            if kind == "evaluate":
-                self._evaluate(events)
-            elif kind == "front":
-                self._front(events[0], is_newest_front)
-            else:
-                actions: dict[str, Callable[[Event], None]] = {
-                    "sweep": self._start_sweep,
-                    "trial": self._start_trial,
-                    "end": self._end_trial,
-                    "certify": self._certify,
-                    "redraw": self._redraw,
-                    "close": self._close,
-                }
-                actions[kind](events[0])
-        except MlflowException as error:
-            if error.error_code in REJECTIONS:
-                raise RejectedError(error.message) from error
-            raise
-        except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
-            # Artifacts come last in every event: a store that was moved here has its folder of artifacts elsewhere.
-            raise RejectedError(f"no artifacts ({error})") from error
-        except OSError:
-            raise
-        except Exception as error:  # an event that our own code cannot take must not block the others for ever
-            raise RejectedError(f"{type(error).__name__}: {error}") from error
+            for event in of_parent:
+                if event["kind"] == "sweep":
+                    self._start_sweep(event)
+            for trial, of_run in of_runs.items():
+                self._apply_to_trial(trial, of_run)
+            self._apply_to_parent(of_parent)
+        except Exception as error:
+            self._may_have_begun = True
+            if (judged := _judged(error)) is error:
+                raise
+            raise judged from error
+        self._note(runs=self.ids["runs"])
+        self._may_have_begun = False
+
+    def _apply_to_parent(self, events: Sequence[Event]) -> None:
+        fronts = [event for event in events if event["kind"] == "front"]
+        for event in events:
+            if event["kind"] == "redraw":
+                self._redraw(event)
+        if fronts:
+            values = [Metric("hypervolume", e["hypervolume"], e["time"], e["finished"]) for e in fronts]
+            self._log(self._run("", fronts[0]), metrics=values)
+            self._front(fronts[-1])
+        for event in events:
+            if event["kind"] == "close":
+                self.client.set_terminated(self._run("", event), event["status"], end_time=event["time"])
 
     def _start_sweep(self, event: Event) -> None:
         run = self._run("", event)
         self.client.update_run(run, status="RUNNING")
         # MLflow never changes a parameter: after `resume --trials 40` the first one stays, study.yaml is new.
         known = self.client.get_run(run).data.params
-        self._log_params(run, {name: value for name, value in event["params"].items() if _key(name) not in known})
+        self._log(run, params=_params({name: v for name, v in event["params"].items() if _key(name) not in known}))
         self.client.log_text(run, event["study"], "study.yaml")
 
-    def _start_trial(self, event: Event) -> None:
-        run = self._run(event["trial"], event)
-        self.client.update_run(run, status="RUNNING")
-        self._log_params(run, flat(event["recipe"]) | event["knobs"])
-        self.client.log_text(run, json.dumps(event["recipe"], indent=2), "recipe.json")
-
-    def _evaluate(self, events: Iterable[Event]) -> None:
-        metrics: dict[str, list[Metric]] = {}
+    def _apply_to_trial(self, trial: str, events: Sequence[Event]) -> None:
+        is_new = trial not in self.ids["runs"]
+        run = self._run(trial, events[0])
+        last: dict[str, Event] = {event["kind"]: event for event in events}
+        start, end = last.get("trial"), last.get("end")
+        if end and start and events.index(start) > events.index(end):
+            end = None  # it goes on
+        metrics = [
+            Metric(_key(name), value, event["time"], event["step"])
+            for event in events
+            if event["kind"] == "evaluate"
+            for name, value in event["metrics"].items()
+        ]
+        # Events that waited since an older version lack some.
+        tags = {f"sweep.{tag}": end[tag] for tag in _TAGS if end.get(tag)} if end else {}
+        values: dict[str, Any] = {}
+        for each in events:
+            if each["kind"] == "trial":
+                for name, value in (flat(each["recipe"]) | each["knobs"]).items():
+                    if _text(values.setdefault(name, value)) != _text(value):
+                        raise RejectedError(f"{name} has several values")  # each alone is refused, but for the first
+        self._log(run, metrics, _params(values), tags)
         for event in events:
-            values = metrics.setdefault(self._run(event["trial"], event), [])
-            for name, value in event["metrics"].items():
-                values.append(Metric(_key(name), value, event["time"], event["step"]))
-        for run, values in metrics.items():
-            for start in range(0, len(values), METRICS_PER_CALL):
-                batch = values[start : start + METRICS_PER_CALL]
-                self.client.log_batch(run, metrics=batch, synchronous=True)
+            if event["kind"] == "certify":
+                self._certify(event)
+        if end:
+            self.client.set_terminated(run, STATUS.get(end["state"], "KILLED"), end_time=end["time"])
+        elif start and not is_new:
+            self.client.update_run(run, status="RUNNING")
+        if start:
+            self.client.log_text(run, json.dumps(start["recipe"], indent=2), "recipe.json")
 
-    def _end_trial(self, event: Event) -> None:
-        run = self._run(event["trial"], event)
-        for tag in ("state", "reason", "copy_of", "repeat_of", "flags", "notes"):
-            if event.get(tag):  # events that waited since an older version lack some
-                self.client.set_tag(run, f"sweep.{tag}", cut(event[tag], TAG_LENGTH), synchronous=True)
-        self.client.set_terminated(run, STATUS.get(event["state"], "KILLED"), end_time=event["time"])
-
-    def _front(self, event: Event, is_newest: bool) -> None:
-        parent = self._run("", event)
-        metric = Metric("hypervolume", event["hypervolume"], event["time"], event["finished"])
-        self.client.log_batch(parent, metrics=[metric], synchronous=True)
-        if not is_newest:
-            return
+    def _front(self, event: Event) -> None:
         before, now = self.ids["front"], event["front"]
         for trial in [*before, *now]:
             if (trial in before) != (trial in now):
@@ -157,7 +167,7 @@ class Runs:
                 )
         self._note(front=now)
         for name in event["files"]:
-            self.client.log_artifact(parent, str(self.front_files / name))
+            self.client.log_artifact(self._run("", event), str(self.front_files / name))
 
     def _certify(self, event: Event) -> None:
         run = self._run(event["trial"], event)
@@ -176,33 +186,50 @@ class Runs:
         known = self.client.get_run(run).data.metrics
         new = {_key(name): value for name, value in event["metrics"].items() if known.get(_key(name)) != value}
         values = [Metric(name, value, event["time"], event["step"]) for name, value in new.items()]
-        if values:
-            self.client.log_batch(run, metrics=values, synchronous=True)
-
-    def _close(self, event: Event) -> None:
-        self.client.set_terminated(self._run("", event), event["status"], end_time=event["time"])
+        self._log(run, values)
 
     def _run(self, trial: str, event: Event) -> str:
         """The id of the run of ``trial``, or of the parent if that is empty: known, found, or created."""
         if trial in self.ids["runs"]:
             return str(self.ids["runs"][trial])
         tags = {"sweep.id": self.ids["sweep"], "sweep.trial": trial or "parent"}
-        where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-        experiment = self.ids["experiment"]
-        found = self.client.search_runs([experiment], where, ViewType.ACTIVE_ONLY, max_results=1)
-        if found:
-            run = found[0]
-        else:
+        found = self._found(tags) if self._may_have_begun else None
+        if found is None:
             if trial:
                 tags["mlflow.parentRunId"] = self._run("", event)
-            run = self.client.create_run(experiment, event["time"], tags, trial or self.study)
-        self._note(runs=self.ids["runs"] | {trial: run.info.run_id})
-        return str(run.info.run_id)
+            found = self.client.create_run(self.ids["experiment"], event["time"], tags, trial or self.study)
+        self.ids["runs"][trial] = found.info.run_id
+        return str(found.info.run_id)
 
-    def _log_params(self, run: str, values: Mapping[str, Any]) -> None:
-        params = [Param(_key(name), _text(value)) for name, value in values.items()]
-        for start in range(0, len(params), PARAMS_PER_CALL):
-            self.client.log_batch(run, params=params[start : start + PARAMS_PER_CALL], synchronous=True)
+    def _found(self, tags: Mapping[str, str]) -> Run | None:
+        where = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        runs = self.client.search_runs([self.ids["experiment"]], where, ViewType.ACTIVE_ONLY, max_results=1)
+        return runs[0] if runs else None
+
+    def _log(
+        self, run: str, metrics: Sequence[Metric] = (), params: Sequence[Param] = (), tags: Mapping[str, str] = _NONE
+    ) -> None:
+        """In as few calls as the limits allow; nothing at all is no call."""
+        texts = [RunTag(name, cut(value, TAG_LENGTH)) for name, value in tags.items()]
+        while metrics or params or texts:
+            here = metrics[:METRICS_PER_CALL], params[:PARAMS_PER_CALL], texts
+            self.client.log_batch(run, *here, synchronous=True)
+            metrics, params, texts = metrics[METRICS_PER_CALL:], params[PARAMS_PER_CALL:], []
+
+
+def _judged(error: Exception) -> Exception:
+    """The error itself where it may pass, else a RejectedError."""
+    if isinstance(error, RejectedError):
+        return error
+    if isinstance(error, MlflowException):
+        return RejectedError(error.message) if error.error_code in REJECTIONS else error
+    if isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)):
+        # Artifacts come last in every event: a store that was moved here has its folder of artifacts elsewhere.
+        return RejectedError(f"no artifacts ({error})")
+    if isinstance(error, OSError):
+        return error
+    # An event that our own code cannot take must not block the others for ever.
+    return RejectedError(f"{type(error).__name__}: {error}")
 
 
 def quiet_client(uri: str) -> MlflowClient:
@@ -217,6 +244,10 @@ def quiet_client(uri: str) -> MlflowClient:
 def cut(text: str, length: int) -> str:
     """At most ``length`` characters, the last one an ellipsis if any is missing."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _params(values: Mapping[str, Any]) -> list[Param]:
+    return [Param(_key(name), _text(value)) for name, value in values.items()]
 
 
 def _text(value: Any) -> str:
