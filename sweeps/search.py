@@ -19,6 +19,7 @@ import optuna
 from optuna.trial import TrialState
 
 from sweeps.earlier import Advice, fitting, own_knobs
+from sweeps.memory import Memory
 from sweeps.results import TrialRecord, Value
 from sweeps.study import Study
 
@@ -32,8 +33,11 @@ class Search:
 
     def __init__(self, study: Study, advice: Iterable[Advice] = ()) -> None:
         self._study = study
+        # The genetic samplers need every generation, and the others take no longer for more trials.
+        self._memory = Memory() if study.search.sampler == "tpe" else optuna.storages.InMemoryStorage()
         self._optuna = optuna.create_study(
-            directions=["maximize" if way == "max" else "minimize" for way in study.objectives.values()]
+            directions=["maximize" if way == "max" else "minimize" for way in study.objectives.values()],
+            storage=self._memory,
         )
         self._distributions = {path: knob.distribution() for path, knob in study.knobs.items()}
         self._asked = 0
@@ -92,6 +96,9 @@ class Search:
             return False
         self._constrain(number, violations)
         self._optuna.tell(number, values)
+        if isinstance(self._memory, Memory) and max(violations.values(), default=0) <= 0:
+            ways = self._study.objectives.values()
+            self._memory.note(number, [-v if way == "max" else v for v, way in zip(values, ways, strict=True)])
         return True
 
     def _add(self, knobs: dict[str, Value], attributes: dict[str, Any]) -> int:
@@ -104,10 +111,12 @@ class Search:
                 system_attrs=self._first_generation | attributes,
             )
         )
-        return len(self._optuna.get_trials(deepcopy=False)) - 1
+        newest = self._memory.get_all_trials(self._optuna._study_id, deepcopy=False)[-1]
+        return newest.number
 
     def _constrain(self, number: int, violations: dict[str, float]) -> None:
-        trial = optuna.Trial(self._optuna, self._optuna.get_trials(deepcopy=False)[number]._trial_id)
+        identity = self._memory.get_trial_id_from_study_id_trial_number(self._optuna._study_id, number)
+        trial = optuna.Trial(self._optuna, identity)
         for name, violation in violations.items():
             trial.set_constraint(name, violation)
 

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from optuna.trial import TrialState
 
+from sweeps import memory
 from sweeps.results import Evaluation, Results, TrialRecord
 from sweeps.results.records import State, Value
 from sweeps.search import Search
@@ -115,8 +116,9 @@ def test_every_suggestion_lies_in_the_ranges_of_all_knobs(sampler: str) -> None:
 @pytest.mark.parametrize("at_once", [1, 3])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_rebuilt_from_the_results_at_any_moment_asks_as_the_undisturbed_one(
-    sampler: str, at_once: int, tmp_path: Path
+    sampler: str, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(memory, "NEWEST", 6)  # so that some of the trials are forgotten
     study, rebuilt = question(sampler), []
 
     def interrupted(records: list[TrialRecord]) -> None:
