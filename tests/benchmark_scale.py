@@ -1,7 +1,7 @@
 """What the launcher takes for each decision in a long sweep: simulated trials on many slots through its own `Sweep`.
 
-`python -m tests.benchmark_scale [TRIALS] [SLOTS] [SAMPLER]` runs it. Everything is real but the trials, Ray and MLflow.
-Memory is of the whole process.
+`python -m tests.benchmark_scale [TRIALS] [SLOTS] [SAMPLER]` runs it. Everything is real but the trials and Ray; MLflow
+keeps its runs in a file, from a thread of its own. Memory is of the whole process.
 """
 
 import resource
@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.driver import Sweep
-from sweeps.results import Results
 from sweeps.study import load_study
-from tests.sweeps.sessions import result, session
+from sweeps.tracking.place import tracker_of
+from tests.sweeps.commands import sweep as sweep_command
+from tests.sweeps.sessions import launched, result
 
 EVALUATIONS = 4
 PARTS = 10  # of the sweep that are reported
@@ -28,7 +29,8 @@ PARTS = 10  # of the sweep that are reported
 def main(trials: int = 10_000, slots: int = 500, sampler: str = "random") -> None:
     """Print a line for each tenth of the sweep, then what `status` and `front` take on its folder."""
     table = Table(
-        "trials", "ms a decision", "95 %", "worst", "MB", title=f"{trials} trials on {slots} slots, {sampler}"
+        *("trials", "ms a decision", "95 %", "worst", "MB", "MLflow waits for"),
+        title=f"{trials} trials on {slots} slots, {sampler}",
     )
     with tempfile.TemporaryDirectory(prefix="sweep-scale-") as folder:
         study = load_study(
@@ -40,16 +42,27 @@ def main(trials: int = 10_000, slots: int = 500, sampler: str = "random") -> Non
                 "recipe.evaluation.every=20",
             ],
         )
-        sweep = session(study).sweep
+        tracker = tracker_of(study)
+        tracker.start_sweep({}, study.text)
+        sweep = launched(study).sweep
+        sweep._tracker = tracker
         for ended, taken in decisions(sweep, slots, trials):
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             numbers = [f"{1e3 * value:.1f}" for value in (np.mean(taken), np.quantile(taken, 0.95), max(taken))]
-            table.add_row(str(ended), *numbers, f"{memory:.0f}")
+            table.add_row(str(ended), *numbers, f"{memory:.0f}", f"{len(tracker.spool.pending())} events")
+        sweep.close()
+        tracker.close("FINISHED", timeout=0)
         size = Path(sweep.results.uri).stat().st_size / 1e6
-        started = time.perf_counter()
-        Results.read(sweep.results.uri)
-        table.caption = f"results.parquet has {size:.1f} MB and is read in {time.perf_counter() - started:.1f} s"
+        seconds = [f"`sweep {verb}` takes {taken_by(verb, folder):.1f} s" for verb in ("status", "front")]
+        table.caption = f"results.parquet has {size:.1f} MB; {', '.join(seconds)}"
     Console(width=110).print(table)
+
+
+def taken_by(verb: str, storage: str) -> float:
+    """Seconds of a command, from its start to its end."""
+    started = time.perf_counter()
+    sweep_command(verb, "alpha_study", "--storage", storage)
+    return time.perf_counter() - started
 
 
 def decisions(sweep: Sweep, slots: int, trials: int) -> Any:
