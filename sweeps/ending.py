@@ -7,10 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from robustcore.storage import reason
-
-
-class HeadLost(BaseException):
-    """Ray is gone. No Exception: nobody shall try to clean up with it."""
+from sweeps.head import HeadLost
 
 
 class Ending:
@@ -64,6 +61,8 @@ class Ending:
     @contextmanager
     def on_errors(self) -> Iterator[None]:
         """Where Ray would take an error of ours for one of the trial, and run that again."""
+        if self.head_lost():
+            raise HeadLost  # the main thread writes now what there is to be written
         try:
             yield
         except OSError as error:

@@ -14,7 +14,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeps.driver import Sweep
-from sweeps.ending import HeadLost
+from sweeps.head import HeadLost
 from trainables import signals
 from trainables.guard import free
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from robustcore.storage import Folder
 from sweeps.budget import check_budget
 from sweeps.earlier import advice_of
-from sweeps.ending import HeadLost
+from sweeps.head import HeadLost
 from sweeps.growth import changes, grown, total_trials
 from sweeps.lock import Hold, locked
 from sweeps.progress import Display
@@ -83,7 +83,7 @@ class Outcome:
 def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -> Outcome:
     from sweeps.driver import Sweep
 
-    with ray_session(address) as head_lost:
+    with ray_session(address) as head:
         at_once = trials_at_once(study.resources)
         Folder(study.storage).at(study.name).write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         tracker = tracker_of(study)
@@ -91,10 +91,10 @@ def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -
         tracker.start_sweep({name: plain[name] for name in ("search", "resources", "objectives")}, study.text)
         with Display(study.name, total, study.objectives, study.feasible) as display:
             sweep = Sweep(study, results, total, tracker, display)
-            sweep.ending.taken_over, sweep.ending.head_lost = hold.taken_over, head_lost
+            sweep.ending.taken_over, sweep.ending.head_lost = hold.taken_over, head.lost
             with sweep.ending.on_signals():
                 with suppress(HeadLost):
-                    _fit(study, sweep, at_once)
+                    head.run(lambda: _fit(study, sweep, at_once))
                 sweep.close()
     warning = tracker.close("FINISHED" if sweep.is_complete() else "KILLED")
     if sweep.ending.error is not None:

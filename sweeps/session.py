@@ -5,11 +5,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sweeps.head import abandon, head_watch
+from sweeps.head import Head, head_of
 from sweeps.stored import RequestError
 from sweeps.study import Resources
 from trainables.resources import Demand, capacity, cluster_nodes, this_machine
@@ -30,11 +30,8 @@ _TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_ST
 
 
 @contextmanager
-def ray_session(address: str) -> Iterator[Callable[[], str]]:
-    """A connection to Ray: a fresh one on the loopback for ``local``, else the cluster at the address.
-
-    What it yields says, in one sentence, that Ray's head is gone; else it answers "".
-    """
+def ray_session(address: str) -> Iterator[Head]:
+    """A connection to Ray: a fresh one on the loopback for ``local``, else the cluster at the address."""
     for name, value in (_QUIET | (_LOOPBACK if address == "local" else {})).items():
         os.environ.setdefault(name, value)
     import ray
@@ -42,7 +39,7 @@ def ray_session(address: str) -> Iterator[Callable[[], str]]:
     environment = {"env_vars": {name: os.environ.get(name, value) for name, value in (_TRAIN | _QUIET).items()}}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by trial, in the results
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": environment}
-    watches: list[Callable[[], str]] = []
+    head = None
     on_term = signal.getsignal(signal.SIGTERM)
     try:
         if address == "local":
@@ -53,11 +50,11 @@ def ray_session(address: str) -> Iterator[Callable[[], str]]:
             _join(address, quiet)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_term)  # Ray has put its own there
-        watches.append(head_watch(address))
-        yield watches[0]
+        head = head_of(address)
+        yield head
     finally:
-        if any(watch() for watch in watches):
-            abandon()
+        if head is not None:
+            head.leave()
         else:
             ray.shutdown()
 

@@ -1,16 +1,18 @@
 """One sweep that is killed again and again at random moments, beside the same sweep left alone: `make chaos`.
 
-Every kind of process is killed, checkpoints are damaged between two lives, and the storage is moved away for a while.
+Every kind of process is killed, checkpoints are damaged between two lives, and the storage is full or gone for a while.
 In the end nothing may tell the two sweeps apart but the time they took.
 """
 
 import argparse
 import json
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,10 +59,14 @@ class Chaos:
     study: Path
     storage: Path
     draw: random.Random
-    log: Path
     every: int
     faults: list[Fault] = field(default_factory=list)
     lives: int = 0
+
+    @property
+    def log(self) -> Path:
+        """What the present life prints."""
+        return self.study.with_name(f"life-{self.lives}.log")
 
     @property
     def folder(self) -> Path:
@@ -81,7 +87,7 @@ class Chaos:
             self.suffer(life, kind)
         if life is None or life.poll() is not None:
             life = self.begin()
-        assert life.wait(PATIENCE) in (0, 1), self.log.read_text()
+        assert life.wait(PATIENCE) in (0, 1), self.last_words("the last life")
 
     def begin(self) -> subprocess.Popen[str]:
         self.lives += 1
@@ -93,8 +99,12 @@ class Chaos:
         deadline = time.monotonic() + PATIENCE
         before = self.evaluations()
         while life.poll() is None and (self.evaluations() < due or self.evaluations() == before > due):
-            assert time.monotonic() < deadline, self.log.read_text()
+            assert time.monotonic() < deadline, self.last_words(f"evaluation {due:.0f} did not come")
             time.sleep(0.05)
+
+    def last_words(self, trouble: str) -> str:
+        """For whoever reads the failure."""
+        return f"{trouble}; life {self.lives} said:\n{self.log.read_text()[-4000:]}"
 
     def evaluations(self) -> int:
         """How many stand in checkpoints."""
@@ -123,11 +133,9 @@ class Chaos:
                 faults.kill(pid)
             fault.outcome = "the sweep goes on" if found else "there was none"
             return
-        if kind == "storage":
-            away = self.storage.with_name("away")
-            self.storage.rename(away)
-            time.sleep(2 + 2 * self.draw.random())
-            away.rename(self.storage)
+        if kind in ("storage", "full"):
+            with faults.away(self.storage) if kind == "storage" else faults.full([life.pid, *self.trials(life)]):
+                time.sleep(2 + 2 * self.draw.random())
             fault.outcome = "the sweep goes on"
             return
         if kind in faults.HEAD:
@@ -136,15 +144,15 @@ class Chaos:
             signals = {"driver": signal.SIGKILL, "damage": signal.SIGKILL, "SIGINT": signal.SIGINT}
             faults.kill(life.pid, signals.get(kind, signal.SIGTERM))
         code = life.wait(90)
+        fault.outcome = f"exit {code} after {time.monotonic() - began:.1f} s"
         # Ray's agents notice the end of a process that was killed before it could tell them only after minutes.
         if kind in ("driver", "damage"):
             everyone = {pid: name for pid, name in everyone.items() if "Agent" not in name}
         faults.wait_until(lambda: not faults.alive(everyone), 60, f"after {kind}, the end of {everyone}")
-        fault.outcome = f"exit {code} after {time.monotonic() - began:.1f} s"
         if kind not in ("driver", "damage"):
-            assert code == 1, self.log.read_text()
-            assert "Traceback" not in self.log.read_text(), self.log.read_text()
-            assert "sweep resume" in self.log.read_text(), self.log.read_text()
+            assert code == 1, self.last_words(f"after {kind}, exit {code}")
+            assert "Traceback" not in self.log.read_text(), self.last_words(f"after {kind}, a traceback")
+            assert "sweep resume" in self.log.read_text(), self.last_words(f"after {kind}, nothing says how to resume")
         if kind == "damage":
             fault.outcome += f"; {faults.damage(self.folder, self.draw) or 'nothing to damage'}"
 
@@ -152,9 +160,15 @@ class Chaos:
 def facts(storage: Path) -> dict[str, Any]:
     """Everything of a sweep that kills must not change."""
     table = pq.read_table(storage / "tiny" / "results.parquet").to_pylist()
-    rows = [{k: v for k, v in row.items() if k not in ("seconds", "started", "notes", "reason")} for row in table]
+    rows = {
+        f"trial {row['trial']} at step {row['step']}": {
+            name: row[name] for name in row if name not in ("seconds", "started", "notes", "reason")
+        }
+        for row in table
+    }
+    assert len(rows) == len(table), "the results hold a step of a trial twice"
     front = json.loads((storage / "tiny" / "front.json").read_text())
-    return {"rows": rows, "front": [m["trial"] for m in front], "mlflow": tracked(storage)}
+    return {"results": rows, "front": {"trials": [m["trial"] for m in front]}, "mlflow": tracked(storage)}
 
 
 def tracked(storage: Path) -> dict[str, Any]:
@@ -163,32 +177,51 @@ def tracked(storage: Path) -> dict[str, Any]:
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    assert len({run.info.run_name for run in runs}) == len(runs), "a trial has two runs"
+    assert len({run.info.run_name for run in runs}) == len(runs), "a trial has two runs in MLflow"
     found = {}
     for run in runs:
         names = [name for name in run.data.metrics if name != "hypervolume" and not name.startswith("spent/")]
         points = {n: sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, n)) for n in names}
         params = {} if "mlflow.parentRunId" not in run.data.tags else run.data.params
-        found[str(run.info.run_name)] = [run.info.status, params, points, run.data.tags.get("pareto")]
+        facts = {"status": run.info.status, "params": params, "points": points, "pareto": run.data.tags.get("pareto")}
+        found[str(run.info.run_name)] = facts
     return found
 
 
-def compare(one: dict[str, Any], other: dict[str, Any]) -> None:
-    for name in one:
-        assert repr(one[name]) == repr(other[name]), f"{name} differ:\n{one[name]}\n{other[name]}"  # a NaN is itself
+def differences(one: Any, other: Any, place: str) -> Iterator[str]:
+    """In words, one a difference."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        if repr(one) != repr(other):  # a NaN is itself
+            yield f"{place}: {one!r} if left alone, {other!r} if disturbed"
+        return
+    for name in {**one, **other}:
+        if name not in other:
+            yield f"{place}, {name}: lost"
+        elif name not in one:
+            yield f"{place}, {name}: only where disturbed"
+        else:
+            yield from differences(one[name], other[name], f"{place}, {name}")
 
 
-def chaos(text: str, every: int, kinds: list[str], seed: int, console: Console) -> Chaos:
-    with tempfile.TemporaryDirectory(prefix="chaos-") as root:
-        study = write_study(Path(root), text)
-        sweep("launch", study, "--storage", Path(root) / "alone", code=None, timeout=PATIENCE)
-        alone = facts(Path(root) / "alone")
-        reports = sum(int(row["step"] > 0 and not row["copy_of"]) for row in alone["rows"])
-        done = Chaos(study, Path(root) / "runs", drawn(seed), Path(root) / "log", every)
+def chaos(text: str, every: int, kinds: list[str], seed: int, console: Console) -> None:
+    """Raises AssertionError, and keeps everything, where something tells the two sweeps apart."""
+    root = Path(tempfile.mkdtemp(prefix="chaos-"))
+    study = write_study(root, text)
+    done = Chaos(study, root / "runs", drawn(seed), every)
+    try:
+        sweep("launch", study, "--storage", root / "alone", code=None, timeout=PATIENCE)
+        alone = facts(root / "alone")
+        reports = sum(int(row["step"] > 0 and not row["copy_of"]) for row in alone["results"].values())
         done.run(kinds, reports)
-        compare(alone, facts(done.storage))
+        found = list(differences(alone, facts(done.storage), "in"))
+        assert not found, "\n".join(found)
+        assert len(done.faults) == len(kinds), f"the sweep ended before {kinds[len(done.faults) :]}"
+    except BaseException:
+        console.print(f"{root} holds everything.")
+        raise
+    finally:
         console.print(shown(done))
-    return done
+    shutil.rmtree(root)
 
 
 def drawn(seed: int) -> random.Random:
@@ -208,12 +241,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     draw, console = drawn(asked.seed), Console(width=140)
-    # Not gcs_server: where it dies, Ray itself ends the driver after a minute, and not all of its own processes.
-    single = ["driver", "actor", "raylet", "damage", "SIGINT", "SIGTERM", "storage"]
+    single = ["driver", "actor", "raylet", "gcs_server", "damage", "SIGINT", "SIGTERM", "storage", "full"]
     kinds = [single[number % len(single)] for number in range(asked.faults)]
     draw.shuffle(kinds)
     chaos(ALONE, 6, kinds, asked.seed, console)
-    chaos(TOGETHER, 4, ["worker", "driver", "actor"], asked.seed, console)
+    chaos(TOGETHER, 4, ["worker", "gcs_server", "driver", "actor"], asked.seed, console)
     console.print("Nothing tells the disturbed sweeps from the undisturbed ones.")
 
 

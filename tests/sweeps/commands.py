@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from click.testing import CliRunner, Result
+
+from sweeps.cli import main
+
 STUDY = """
 name: tiny
 recipe:
@@ -58,5 +62,12 @@ def start(*arguments: object, log: Path) -> subprocess.Popen[str]:
         )
 
 
-def status(study: Path, storage: Path) -> list[dict]:
-    return json.loads(sweep("status", study, "--storage", storage, "--format", "json").stdout)
+def answer(*arguments: object, code: int = 0) -> Result:
+    """Of a verb that only reads, asked in this process: the start of another would take longer than that."""
+    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == code, f"exit code {result.exit_code}\n{result.output}"
+    return result
+
+
+def status(study: Path | str, storage: Path | str) -> list[dict]:
+    return json.loads(answer("status", study, "--storage", storage, "--format", "json").stdout)

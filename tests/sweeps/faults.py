@@ -3,9 +3,10 @@
 import contextlib
 import os
 import random
+import resource
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tests.sweeps.sockets import family
@@ -54,6 +55,30 @@ def checkpoints(study: Path) -> list[Path]:
         except FileNotFoundError:
             continue  # an older one, that was dropped just now
     return [path for _, path in sorted(found)]
+
+
+@contextlib.contextmanager
+def away(storage: Path) -> Iterator[None]:
+    """A disk that is not mounted for a while; nobody may write to where it was."""
+    elsewhere = storage.with_name("away")
+    storage.rename(elsewhere)
+    yield
+    assert not storage.exists(), f"somebody wrote to {sorted(storage.rglob('*'))}"
+    elsewhere.rename(storage)
+
+
+@contextlib.contextmanager
+def full(pids: Iterable[int]) -> Iterator[None]:
+    """No file of these processes can grow for a while, as on a full disk."""
+    before = {}
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            before[pid] = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, before[pid][1]))
+    yield
+    for pid, limits in before.items():
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
 
 def cut(path: Path) -> None:

@@ -15,7 +15,7 @@ from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from sweeps.insight.rerun import rerun
 from tests.chaos import Chaos, drawn, facts
-from tests.sweeps.commands import STUDY, status, sweep, write_study
+from tests.sweeps.commands import STUDY, answer, status, sweep, write_study
 from tests.sweeps.sockets import listening
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
@@ -67,7 +67,7 @@ def test_a_diverged_trial_says_in_one_sentence_why(trials):
 
 
 def test_a_launch_that_certifies_ends_with_certificates_of_the_front(swept, trials):
-    members = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
+    members = json.loads(answer("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
     certified = {trial["trial"]: trial["certificate"] for trial in trials if "certificate" in trial}
     assert {member["trial"] for member in members} <= set(certified)
     for certificate in certified.values():
@@ -106,7 +106,7 @@ def test_the_best_of_the_search_run_again_with_another_seed(swept, trials):
     from sweeps.study import load_study
 
     repeats = {trial["repeat_of"]: trial for trial in trials if "repeat_of" in trial}
-    printed = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
+    printed = json.loads(answer("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
     assert printed
     for member in printed:
         seeds = [next(t for t in trials if t["trial"] == member["trial"]), repeats[member["trial"]]]
@@ -134,7 +134,7 @@ def test_results_hold_every_evaluation_with_recipe_seed_versions_and_device(swep
 
 
 def test_the_front_is_what_no_finished_trial_beats(swept, trials):
-    printed = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
+    printed = json.loads(answer("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
     seeds = {trial["repeat_of"]: trial["metrics"] for trial in trials if "repeat_of" in trial}
     finished = [
         {
@@ -152,13 +152,13 @@ def test_the_front_is_what_no_finished_trial_beats(swept, trials):
             and (other["clean"], other["pgd"]) != (member["metrics"]["clean"], member["metrics"]["pgd"])
             for other in finished
         )
-    rows = list(csv.DictReader(io.StringIO(sweep("front", swept[0], "--storage", swept[1], "--format", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(answer("front", swept[0], "--storage", swept[1], "--format", "csv").stdout)))
     assert [row["trial"] for row in rows] == [member["trial"] for member in printed]
 
 
 @pytest.mark.parametrize("suffix", ["png", "html", "csv", "json"])
 def test_the_front_is_written_as_what_the_file_is_called(swept, tmp_path, suffix):
-    sweep("front", swept[0], "--storage", swept[1], "--out", tmp_path / f"front.{suffix}")
+    answer("front", swept[0], "--storage", swept[1], "--out", tmp_path / f"front.{suffix}")
     beginning = (tmp_path / f"front.{suffix}").read_bytes()[:15]
     assert beginning.lower().startswith(
         {"png": b"\x89png", "html": b"<!doctype html>", "csv": b"trial,", "json": b"["}[suffix]
@@ -166,13 +166,13 @@ def test_the_front_is_written_as_what_the_file_is_called(swept, tmp_path, suffix
 
 
 def test_an_unknown_kind_of_picture_is_refused_and_named(swept, tmp_path):
-    refused = sweep("front", swept[0], "--storage", swept[1], "--out", tmp_path / "front.gif", code=2)
+    refused = answer("front", swept[0], "--storage", swept[1], "--out", tmp_path / "front.gif", code=2)
     assert ".png" in refused.stderr
     assert not (tmp_path / "front.gif").exists()
 
 
 def test_launching_again_is_refused_and_names_resume(swept):
-    refused = sweep("launch", swept[0], "--storage", swept[1], code=2)
+    refused = answer("launch", swept[0], "--storage", swept[1], code=2)
     assert "sweep resume" in refused.stderr
 
 
@@ -193,7 +193,7 @@ def test_mlflow_has_one_run_for_the_sweep_and_one_for_each_trial(swept, trials):
 
 
 def test_mlflow_marks_the_front(swept):
-    printed = json.loads(sweep("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
+    printed = json.loads(answer("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
     _, _, children = runs(swept[1])
     marked = {name for name, run in children.items() if run.data.tags.get("pareto") == "true"}
     assert marked == {member["trial"] for member in printed}
@@ -229,16 +229,16 @@ class Observed(Chaos):
         assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "only this machine may reach a local sweep"
         super().suffer(life, kind)
         if life.poll() is not None:
-            assert "sweep resume" in sweep("status", self.study, "--storage", self.storage).stdout
+            assert "sweep resume" in answer("status", self.study, "--storage", self.storage).stdout
 
 
 def test_a_sweep_that_is_killed_and_damaged_goes_on_where_it_was_as_if_nothing_had_happened(tmp_path):
     from sweeps.study import load_study
 
     study = write_study(tmp_path, STUDY.replace("steps: 4}", "steps: 32}").replace("every: 2", "every: 4"))
-    observed = Observed(study, tmp_path / "runs", drawn(0), tmp_path / "log", every=4)
-    observed.run(["actor", "raylet", "damage"], reports=16)
-    assert [fault.kind for fault in observed.faults] == ["actor", "raylet", "damage"]
+    observed = Observed(study, tmp_path / "runs", drawn(0), every=4)
+    observed.run(["actor", "gcs_server", "damage"], reports=16)
+    assert [fault.kind for fault in observed.faults] == ["actor", "gcs_server", "damage"]
     trials = status(study, observed.storage)
     assert [trial["state"] for trial in trials] == ["finished", "finished"]
     assert any("its process was lost" in note for trial in trials for note in trial.get("notes", []))
@@ -250,10 +250,10 @@ def test_a_sweep_that_is_killed_and_damaged_goes_on_where_it_was_as_if_nothing_h
         alone = {progress.step: progress.metrics for progress in finetune(recipe_from(plain))}
         rows = {row["step"]: row for row in table if row["trial"] == trial["trial"]}
         assert {step: {name: row[name] for name in alone[step]} for step, row in rows.items()} == alone
-        state, _, points, _ = tracked[trial["trial"]]
-        assert state == "FINISHED"
+        run = tracked[trial["trial"]]
+        assert run["status"] == "FINISHED"
         for name in trial["metrics"]:
-            assert points[name] == [(step, metrics[name]) for step, metrics in alone.items()]
+            assert run["points"][name] == [(step, metrics[name]) for step, metrics in alone.items()]
 
 
 def test_a_study_that_is_running_is_not_started_twice(tmp_path):
@@ -262,7 +262,7 @@ def test_a_study_that_is_running_is_not_started_twice(tmp_path):
 
     study = write_study(tmp_path)
     with locked(Folder(str(tmp_path / "runs" / "tiny")), "tiny"):
-        refused = sweep("launch", study, "--storage", tmp_path / "runs", code=2)
+        refused = answer("launch", study, "--storage", tmp_path / "runs", code=2)
     assert "another process runs the study 'tiny'" in refused.stderr
 
 
