@@ -86,9 +86,11 @@ class Head:
 
 def _fulfil(promise: Future[None], work: Callable[[], None]) -> None:
     try:
-        promise.set_result(work())
+        work()
     except BaseException as error:
         promise.set_exception(error)
+    else:
+        promise.set_result(None)
 
 
 def head_of(address: str) -> Head:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from robustcore.storage import Folder
 from sweeps.budget import check_budget
 from sweeps.earlier import advice_of
-from sweeps.head import HeadLost
 from sweeps.growth import changes, grown, total_trials
+from sweeps.head import HeadLost
 from sweeps.lock import Hold, locked
 from sweeps.progress import Display
 from sweeps.results import Results
