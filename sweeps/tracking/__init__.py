@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from robustcore.storage import replace_file
 from sweeps.results.records import Evaluation, TrialRecord
 from sweeps.seeds import interval, seeds_of
-from sweeps.tracking.spool import Event, Spool
+from sweeps.tracking.spool import Event, Spool, keep
 
 if TYPE_CHECKING:
     from sweeps.tracking.mlflow_runs import Runs
@@ -114,7 +114,7 @@ class Tracker:
         kept = []
         for name, content in files.items():
             with suppress(OSError):
-                replace_file(self.folder / "front" / name, content)
+                keep(self.folder / "front" / name, content)
                 kept.append(name)
         return kept
 

@@ -15,9 +15,8 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from robustcore.storage import replace_file
 from sweeps.source.settings import flat
-from sweeps.tracking.spool import Event
+from sweeps.tracking.spool import Event, keep
 
 METRICS_PER_CALL, PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 800, 100, 6000, 5000  # at most 1000 of all in a call
 _TAGS = ("state", "reason", "copy_of", "repeat_of", "flags", "notes")
@@ -82,7 +81,7 @@ class Runs:
 
     def _note(self, **changes: Any) -> None:
         self.ids |= changes
-        replace_file(self.ids_file, json.dumps(self.ids).encode())
+        keep(self.ids_file, json.dumps(self.ids).encode())
 
     def apply(self, events: Sequence[Event]) -> None:
         """Those of one run together, in few calls; a RejectedError is final, any other error may pass."""

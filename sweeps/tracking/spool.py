@@ -72,5 +72,12 @@ class Spool:
 
     def advance(self, position: int) -> None:
         """All events before ``position`` are taken; 0 takes every one back."""
-        replace_file(self._position_file, str(position).encode())
+        keep(self._position_file, str(position).encode())
         self._position = position
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Replace a file; raises OSError where the disk is not mounted, over whose place nothing shall be written."""
+    if not path.parent.is_dir() and not path.parent.parent.is_dir():
+        raise OSError(f"the folder {path.parent} is gone")
+    replace_file(path, content)

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from sweeps.tracking import Tracker
 from sweeps.tracking.spool import Spool
 
 
@@ -34,3 +37,14 @@ def test_what_the_disk_does_not_take_waits_for_the_next_event(tmp_path: Path) ->
     assert spool.unwritten == 0
     assert [event["kind"] for event, _ in spool.pending()] == ["one", "two", "three", "four"]
     assert list(spool.events()) == [event for event, _ in spool.pending()]
+
+
+def test_nothing_is_written_over_the_place_of_a_disk_that_is_not_mounted(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    tracker = Tracker("http://127.0.0.1:9", "tiny", study / "mlflow", None)
+    study.rename(tmp_path / "away")
+    tracker.redraw({}, 1, {"front.png": b"a picture"})
+    with pytest.raises(OSError, match="is gone"):
+        tracker.spool.advance(0)
+    assert "1 events for MLflow are lost" in tracker.close(None)
+    assert not study.exists()
