@@ -80,7 +80,7 @@ class Chaos:
             if life is None or life.poll() is not None:
                 life = self.begin()
             self.wait(life, due)
-            time.sleep(self.draw.random())
+            time.sleep(0.3 * self.draw.random())
             if life.poll() is not None:
                 break
             self.faults.append(Fault(kind, self.moment()))
