@@ -119,7 +119,9 @@ class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types ar
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its process died; it will be started again, unless that is stopped."""
         with self._sweep.ending.on_errors():
-            lives, place = self._lives[_name(trial)], signals.place(trial.config["assignment"]["folder"])
+            folder = trial.config["assignment"]["folder"]
+            free(folder, for_good=False)
+            lives, place = self._lives[_name(trial)], signals.place(folder)
             lost = bool(place) and is_lost(place)
             what = lives.lose(lost, self._sweep.results.records[_name(trial)].step)
             if lives.spent():

@@ -106,6 +106,7 @@ def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
     from ray import tune
 
     from sweeps.hooks import Judge, Stop, Suggest, Watch
+    from trainables.guard import free
     from trainables.trial import trainable
     from trainables.worker import Assignment
 
@@ -132,3 +133,6 @@ def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         ).fit()
+    for record in sweep.unfinished():  # of those that it stops with the sweep, Tune does not tell
+        if record.state == "running":
+            free(sweep.folder.at(f"trials/{record.trial}").uri)

@@ -7,7 +7,6 @@ head listens on a free port, so that several clusters may run beside each other;
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -32,13 +31,9 @@ _SPEED = {
     "RAY_health_check_failure_threshold": "3",
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
 }
-_ENVIRONMENT = {
-    "RAY_FAKE_CLUSTER": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the loopback, for all nodes
-    "RAY_AUTH_MODE": "disabled",
-    "OMP_NUM_THREADS": "1",
-}
+# Also of drivers: Ray listens on the loopback alone, and asks for no token.
+ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+_FAKE = {"RAY_FAKE_CLUSTER": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 _V2 = {
     "RAY_enable_autoscaler_v2": "1",
     "RAY_CLOUD_INSTANCE_ID": HEAD,
@@ -61,9 +56,19 @@ class Machines:
 
     def kill(self, node: str) -> None:
         """As a cloud does that gives no notice."""
-        for pid in family(self.process.pid):
-            if faults.command(pid) == "raylet" and node in _environment(pid):
-                faults.kill(pid)
+        for raylet in self._raylets(node):
+            faults.kill(raylet)
+
+    def node_of(self, pid: int) -> str:
+        """The node whose process this is; "" where it has ended."""
+        return next((node for node in self.nodes() for raylet in self._raylets(node) if pid in family(raylet)), "")
+
+    def _raylets(self, node: str) -> list[int]:
+        return [
+            pid
+            for pid in family(self.process.pid)
+            if faults.command(pid) == "raylet" and f"={node}\0" in _environment(pid)
+        ]
 
     def drain(self, node: str, seconds: float) -> None:
         """As a cloud does that gives notice: the node is to be left, and is killed after so many seconds."""
@@ -99,7 +104,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while not self._over.wait(0.1):
             with suppress(Exception):  # a head that is busy is asked again
-                self.seen.append((time.monotonic(), len(self.machines.nodes())))
+                self.seen.append((time.time(), len(self.machines.nodes())))
 
     def __enter__(self) -> "Watch":
         self.start()
@@ -118,7 +123,7 @@ class Watch(threading.Thread):
         return self.seen[-1][1] if self.seen else -1
 
     def first(self, count: int, after: float = 0.0) -> float:
-        """The moment, by the monotonic clock, at which there were first so many; infinite if there never were."""
+        """The moment at which there were first so many; infinite if there never were."""
         return next((moment for moment, seen in self.seen if seen == count and moment >= after), float("inf"))
 
 
@@ -133,7 +138,7 @@ def machines(
 ) -> Iterator[Machines]:
     """A head that starts nodes of these ``kinds``, each with its resources and how many there may be."""
     # Ray's sockets lie below it, and a socket's path may have no more than 107 characters.
-    folder = Path(tempfile.mkdtemp(prefix="pool-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="pool-", dir="/tmp"))
     port = free_port()
     config = folder / "autoscaler.json"
     head = {"CPU": 0, **(head or {})}
@@ -143,7 +148,7 @@ def machines(
     command += [f"--port={port}", f"--autoscaling-config={config}", f"--temp-dir={folder}", "--disable-usage-stats"]
     command += ["--node-ip-address=127.0.0.1", f"--num-cpus={head['CPU']:g}", "--num-gpus=0"]
     command += [f"--object-store-memory={100 << 20}"]
-    known = {**os.environ, **_ENVIRONMENT, **_SPEED, **(_V2 if v2 else {}), **(environment or {})}
+    known = {**os.environ, **ENVIRONMENT, **_FAKE, **_SPEED, **(_V2 if v2 else {}), **(environment or {})}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, env=known, stdout=stream, stderr=stream, start_new_session=True)
     started = Machines(f"127.0.0.1:{port}", process, log)
@@ -224,10 +229,3 @@ def _environment(pid: int) -> str:
         return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
     except OSError:
         return ""
-
-
-def terminate(process: subprocess.Popen[str]) -> None:
-    """A sweep's driver that is asked to end, at the end of a test."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)

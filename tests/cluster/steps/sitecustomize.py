@@ -1,8 +1,9 @@
-"""Counts the training steps of every process that has this folder on its path: a line a step, in ``$STEPS_FOLDER``."""
+"""Notes the training steps of every process that has this folder on its path, and when, in ``$STEPS_FOLDER``."""
 
 import importlib.util
 import os
 import sys
+import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,8 @@ class _Finder:
             return None
         sys.meta_path.remove(_Finder)  # type: ignore[arg-type]
         spec = importlib.util.find_spec(name)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         load = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
@@ -36,7 +38,7 @@ def _watch(module: ModuleType) -> None:
         loss: float = step(self, batch)
         if self._process.rank == 0:
             with Path(os.environ["STEPS_FOLDER"], str(os.getpid())).open("a") as log:
-                log.write(f"{batch.step + 1}\n")
+                log.write(f"{batch.step + 1} {time.time()}\n")
         return loss
 
     module.Descent._step = counted
