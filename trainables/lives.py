@@ -6,11 +6,14 @@ processes that Tune has started, the controller of a Ray Train run for its worke
 
 from typing import Any
 
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2._internal.execution.callback import ControllerCallback, ReportCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.controller.state import RestartingState
 
+from robustcore.storage import Folder
 from trainables import signals
 from trainables.machines import is_lost
+from trainables.worker import NOTE
 
 TRIES = 4  # of a trial whose process dies
 MACHINES = 10  # that may be lost in a row without a new result: the trial may be what kills them
@@ -46,12 +49,16 @@ class KeepTrying(WorkerGroupCallback, ControllerCallback, ReportCallback):  # ty
 
     def __init__(self, folder: str) -> None:
         self._folder, self._lives = folder, Lives()
-        self._step, self._nodes = 0, set[str]()
+        self._step, self._nodes, self._is_lost = 0, set[str](), False
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
         """Whatever is raised here ends the run."""
         if why := self._lives.spent():
             raise RuntimeError(why)
+        # What workers failed of while another was gone, or their group was taken down, is no failure of the trial.
+        folder = Folder(self._folder)
+        if self._is_lost and NOTE in folder.names():
+            folder.remove(NOTE)
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         """Called when the workers are up."""
@@ -64,5 +71,7 @@ class KeepTrying(WorkerGroupCallback, ControllerCallback, ReportCallback):  # ty
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
         """Called, among others, when workers were lost and shall be started again."""
         if isinstance(current_state, RestartingState):
-            lost = any(is_lost(node) for node in self._nodes)
-            signals.note_loss(self._folder, self._lives.lose(lost, self._step))
+            failures = getattr(current_state.training_failed_error, "worker_failures", {}).values()
+            with_machine = any(is_lost(node) for node in self._nodes)
+            self._is_lost = with_machine or any(isinstance(each, WorkerHealthCheckFailedError) for each in failures)
+            signals.note_loss(self._folder, self._lives.lose(with_machine, self._step))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import DistError
 
 from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.finetune import finetune
@@ -21,7 +22,7 @@ from trainables.checkpoints import Checkpoint, Report, find_checkpoint, save_che
 from trainables.machines import MachineLeft
 from trainables.resources import threads
 
-_NOTE = "failure.json"
+NOTE = "failure.json"  # in a trial's folder: what one of several workers failed of
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,12 @@ def results(
         yield last | {"lost": str(error), "final": True}
     except Exception as error:
         failure, trace = described(error)
+        if process.world_size > 1 and _is_of_another(error):
+            raise
         if process.world_size > 1 and not isinstance(error, NonFiniteLoss | _NotedFailure):
             # The other workers wait for this one in a sum: only a crash sets them free. Ray Train starts the group
             # anew, and there all of them find this note. (A loss is the same number on every worker.)
-            assignment.kept.write(_NOTE, json.dumps([failure, trace]).encode())
+            assignment.kept.write(NOTE, json.dumps([failure, trace]).encode())
             raise
         yield last | {"failure": failure, "traceback": trace, "final": True}
 
@@ -133,8 +136,16 @@ def nothing(process: Process) -> dict[str, Any]:
 
 def _raise_noted_failure(assignment: Assignment) -> None:
     folder = assignment.kept
-    if _NOTE in folder.names():
-        raise _NotedFailure(*json.loads(folder.read(_NOTE)))
+    if NOTE in folder.names():
+        raise _NotedFailure(*json.loads(folder.read(NOTE)))
+
+
+def _is_of_another(error: Exception) -> bool:
+    """Whether it says no more than that another worker is gone; torch says so in many ways."""
+    if isinstance(error, InputError):
+        return False
+    words = str(error).lower()
+    return isinstance(error, DistError) or any(word in words for word in ("gloo", "nccl", "process group"))
 
 
 def described(error: Exception) -> tuple[str, str]:
