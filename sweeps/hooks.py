@@ -122,7 +122,8 @@ class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types ar
             folder = trial.config["assignment"]["folder"]
             free(folder, for_good=False)
             lives, place = self._lives[_name(trial)], signals.place(folder)
-            lost = bool(place) and is_lost(place)
+            # Who is lost before it could say where it was leaves only Ray's words.
+            lost = is_lost(place) if place else "node has died" in _reason(trial)
             what = lives.lose(lost, self._sweep.results.records[_name(trial)].step)
             if lives.spent():
                 self._spent[_name(trial)] = trial
