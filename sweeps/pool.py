@@ -20,6 +20,7 @@ _STARTING = {
     "RAY_AUTOSCALER_RECONCILE_ALLOCATE_STATUS_TIMEOUT_S": 3600,
     "RAY_AUTOSCALER_RECONCILE_RAY_INSTALL_STATUS_TIMEOUT_S": 1800,
 }
+_PATIENCE = 60.0  # seconds
 _KUBERNETES = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -73,7 +74,11 @@ def joined_pool() -> Pool | None:
     if _is_head(ray.get_runtime_context().get_node_id()):
         found = configuration(port)
     else:
-        found = ray.get(ray.remote(num_cpus=0, resources={HEAD: 0.001})(configuration).remote(port))
+        task = ray.remote(num_cpus=0, resources={HEAD: 0.001})(configuration)
+        try:
+            found = ray.get(task.remote(port), timeout=_PATIENCE)
+        except ray.exceptions.RayError:  # the package is not there, or the head has no time
+            return None
     return pool_of(found) if found else None
 
 
