@@ -14,7 +14,7 @@ from tests.sweeps.commands import COMMAND, STUDY, status, write_study
 
 EVERY = 10  # steps from checkpoint to checkpoint
 STEPS = Path(__file__).with_name("steps")
-PATIENCE = 300.0  # seconds for what must come
+PATIENCE = 400.0  # seconds for what must come
 
 
 def study(trials: int, steps: int, workers: int = 1, more: str = "") -> str:
@@ -108,7 +108,8 @@ class Swept:
 
     def end(self) -> int:
         """Wait for it; its exit code."""
-        return self.process.wait(PATIENCE)
+        faults.wait_until(lambda: self.process.poll() is not None, PATIENCE, f"its end: {self.log.read_text()}")
+        return self.process.wait()
 
     def trials(self) -> list[dict]:
         return status(self.study, self.storage)
