@@ -4,7 +4,7 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: demo test lint env lock benchmarks chaos clean
+.PHONY: demo test lint env lock benchmarks chaos cluster clean
 
 demo: env
 	$(BIN)/sweep launch alpha_study --storage runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -23,6 +23,10 @@ benchmarks: env
 # A sweep that is killed at random moments, beside one that is not: about ten minutes.
 chaos: env
 	$(BIN)/python -m tests.chaos
+
+# What a pool of machines costs and survives, on machines that are pretended here: about fifteen minutes.
+cluster: env
+	$(BIN)/python -m tests.cluster
 
 env: .venv/built
 

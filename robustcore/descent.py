@@ -239,8 +239,8 @@ class Descent:
         return optimizer_tensors(self._optimizer, self._parameters) | delta
 
     def counted(self) -> dict[str, Tensor]:
-        """What ``stalls`` would tell; nothing right after it."""
-        counted = self._watch.tensor()
+        """What ``stalls`` would tell, of all processes together; nothing right after it."""
+        counted = self._watch.tensor(self._process)
         return {} if counted is None else {_STALLS: counted}
 
     def restore(self, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
@@ -249,6 +249,6 @@ class Descent:
         rest = dict(optimizer)
         delta, counted = rest.pop(_UNIVERSAL, None), rest.pop(_STALLS, None)
         self._delta = None if delta is None else delta.to(self._process.device)
-        if counted is not None:
+        if counted is not None and self._process.rank == 0:
             self._watch.back(counted.to(self._process.device))
         restore_optimizer(self._optimizer, self._parameters, rest)

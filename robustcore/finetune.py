@@ -55,8 +55,8 @@ def finetune(
 ) -> Iterator[Progress]:
     """Fine-tune the recipe's encoder; yield at every ``evaluation.every`` steps and at the end.
 
-    ``is_wanted`` is asked after every other step whether to yield there too, without an evaluation. What a process
-    alone has counted is then in the state, so it is whole only where there is one process.
+    ``is_wanted`` is asked after every other step whether to yield there too, without an evaluation; every process of
+    a distributed run must give the same answer.
 
     Every process of a distributed run iterates its own copy in step with the others and sees the same metrics.
     Raises InputError where model or data are not as described, NonFiniteLoss where training diverges.
@@ -71,11 +71,12 @@ def finetune(
         first = resume.step
 
     def progress(step: int, outcome: Outcome, trained: dict[str, float]) -> Progress:
+        counted = run.descent.counted()  # by all processes together, so here: only one of them asks for the state
         final, seconds = step == recipe.optim.steps, time.perf_counter() - started
 
         def state() -> State:
             # The last state has no more use for the optimizer.
-            moving = run.descent.optimizer() | run.descent.counted() | losses.tensors()
+            moving = run.descent.optimizer() | counted | losses.tensors()
             return State(step, _copied(run.descent.weights()), {} if final else _copied(moving))
 
         return Progress(step, outcome.metrics | trained, final, seconds, state, outcome.samples, outcome.flags)

@@ -43,9 +43,14 @@ class ZeroGradients:
         zeros, stalled = (0, 0) if self._found is None else self._found.tolist()
         return {"zeros": zeros, "pixels": self._pixels, "stalled": stalled, "taken": self._images}
 
-    def tensor(self) -> Tensor | None:
-        """What was counted in this process since it was last taken, to be put ``back`` by another; None without."""
-        return None if self._found is None else torch.tensor([*self._found.tolist(), self._pixels, self._images])
+    def tensor(self, process: Process) -> Tensor | None:
+        """What all processes have counted since it was last taken, to be put ``back`` by one of others; None without.
+
+        All processes take gradients at the same steps, so that none has it without the others.
+        """
+        if self._found is None:
+            return None
+        return process.total(torch.tensor([*self._found.tolist(), self._pixels, self._images])).long()
 
     def back(self, counted: Tensor) -> None:
         """Go on counting from there."""

@@ -5,6 +5,7 @@ Tune pickles them into a snapshot that nothing ever reads: a sweep resumes from 
 
 import math
 import time
+from collections import defaultdict
 from dataclasses import asdict
 from typing import Any
 
@@ -17,8 +18,9 @@ from sweeps.driver import Sweep
 from sweeps.head import HeadLost
 from trainables import signals
 from trainables.guard import free
+from trainables.lives import Lives
+from trainables.machines import is_lost
 
-TRIES = 4  # lives of a trial whose process dies
 _REST = 30.0  # seconds in which trials that run may still write a checkpoint
 
 
@@ -57,9 +59,16 @@ class Suggest(_NotPickled, Searcher):  # type: ignore[misc]  # Ray's types are A
 class Judge(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray's types are Any here
     """Stops trials as ``stop_early`` has it; Tune asks it before ``Watch`` hears of a result."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, watch: "Watch") -> None:
         super().__init__()
-        self._sweep = sweep
+        self._sweep, self._watch = sweep, watch
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Asked before anything is started."""
+        for trial in self._watch.spent():
+            tune_controller.stop_trial(trial)
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        return chosen
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Called with the flattened result, whose metrics are ``metrics/<name>``."""
@@ -76,6 +85,12 @@ class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types ar
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
+        self._lives: dict[str, Lives] = defaultdict(Lives)
+        self._spent: dict[str, Trial] = {}
+
+    def spent(self) -> list[Trial]:
+        """Trials that are not to be started again."""
+        return list(self._spent.values())
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Also after a lost machine."""
@@ -96,22 +111,30 @@ class Watch(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray's types ar
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """At its own end, or stopped by the scheduler."""
+        why = self._lives[_name(trial)].spent() if self._spent.pop(_name(trial), None) else ""
         with self._sweep.ending.on_errors():
             free(trial.config["assignment"]["folder"])
-            self._sweep.ended(_name(trial))
+            self._sweep.ended(_name(trial), error=why and f"{why}: {_reason(trial)}")
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Its process died; it will be started again."""
+        """Its process died; it will be started again, unless that is stopped."""
         with self._sweep.ending.on_errors():
-            lost = f"its process was lost after step {self._sweep.results.records[_name(trial)].step}"
-            self._sweep.happened(_name(trial), f"{lost}; try {trial.num_failures + 1} of {TRIES}")
+            folder = trial.config["assignment"]["folder"]
+            free(folder, for_good=False)
+            lives, place = self._lives[_name(trial)], signals.place(folder)
+            # Who is lost before it could say where it was leaves only Ray's words.
+            lost = is_lost(place) if place else "node has died" in _reason(trial)
+            what = lives.lose(lost, self._sweep.results.records[_name(trial)].step)
+            if lives.spent():
+                self._spent[_name(trial)] = trial
+            else:
+                self._sweep.happened(_name(trial), what)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Its process died once too often."""
+        """It could not even be started."""
         with self._sweep.ending.on_errors():
             free(trial.config["assignment"]["folder"])
-            reason = " ".join(str(trial.get_error() or "its process was lost").split())[:300]
-            self._sweep.ended(_name(trial), error=f"given up after {trial.num_failures} tries: {reason}")
+            self._sweep.ended(_name(trial), error=_reason(trial))
 
 
 class Stop(_NotPickled, tune.Stopper):  # type: ignore[misc]  # Ray's types are Any here
@@ -134,12 +157,16 @@ class Stop(_NotPickled, tune.Stopper):  # type: ignore[misc]  # Ray's types are 
             raise HeadLost  # whatever Tune would do now waits for an answer that never comes
         if self._until == math.inf:
             self._sweep.show_ending()
-            can_rest = ending.was_asked and self._sweep.study.resources.workers == 1
-            self._until = time.monotonic() + (_REST if can_rest else 0)
+            self._until = time.monotonic() + (_REST if ending.was_asked else 0)
             signals.ask_to_rest(self._sweep.folder.uri)
         running = [record.trial for record in self._sweep.unfinished() if record.state == "running"]
         rest = all(signals.rests(self._sweep.folder.at(f"trials/{trial}").uri) for trial in running)
         return rest or time.monotonic() > self._until
+
+
+def _reason(trial: Trial) -> str:
+    """The last that Tune heard of it."""
+    return " ".join(str(trial.get_error() or "its process was lost").split())[:300]
 
 
 def _name(trial: Trial) -> str:

@@ -105,18 +105,19 @@ def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -
 def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
     from ray import tune
 
-    from sweeps.hooks import TRIES, Judge, Stop, Suggest, Watch
+    from sweeps.hooks import Judge, Stop, Suggest, Watch
+    from trainables.guard import free
     from trainables.trial import trainable
     from trainables.worker import Assignment
 
-    resources = study.resources
+    resources, watch = study.resources, Watch(sweep)
     shape = Assignment("", {}, "", "", resources.workers, resources.cpus, resources.gpus)
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch:
         tune.Tuner(
             trainable(shape),
             tune_config=tune.TuneConfig(
                 search_alg=Suggest(sweep),
-                scheduler=Judge(sweep),
+                scheduler=Judge(sweep, watch),
                 num_samples=-1,
                 max_concurrent_trials=at_once,
                 reuse_actors=resources.workers == 1,
@@ -124,11 +125,14 @@ def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
             run_config=tune.RunConfig(
                 name=study.name,
                 storage_path=scratch,
-                callbacks=[Watch(sweep)],
+                callbacks=[watch],
                 stop=Stop(sweep),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=TRIES - 1),
+                failure_config=tune.FailureConfig(max_failures=-1),  # ``Judge`` ends it
                 # Trials write their own checkpoints; Tune shall not ask for any.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         ).fit()
+    for record in sweep.unfinished():  # of those that it stops with the sweep, Tune does not tell
+        if record.state == "running":
+            free(sweep.folder.at(f"trials/{record.trial}").uri)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sweeps.head import Head, head_of
+from sweeps.pool import joined_pool, node_patience
 from sweeps.stored import RequestError
 from sweeps.study import Resources
 from trainables.resources import Demand, capacity, cluster_nodes, this_machine
@@ -25,8 +26,12 @@ _QUIET = {
 }
 # Read when Ray is imported: without it, Ray's servers would listen on every network of the machine.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# What the drivers of Ray Train runs must find in their own environment.
-_TRAIN = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1200"}
+# What the drivers of Ray Train runs must find in their own environment. A run that waited for less long than the
+# autoscaler does would give up its place, and ask anew, for as long as machines are slow.
+_TRAIN = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{node_patience():g}",
+}
 
 
 @contextmanager
@@ -80,7 +85,9 @@ def _knock(address: str) -> None:
 
 
 def trials_at_once(resources: Resources) -> int:
-    """How many trials run at a time: what the nodes can hold, and no more than the study wants. Else RequestError."""
+    """How many trials run at a time: what the nodes hold, at the most that an autoscaler may start, and no more than
+    the study wants. RequestError where not one fits.
+    """
     fitting = _fitting(resources, resources.workers, "a trial")
     return min(fitting, resources.at_once or fitting)
 
@@ -92,11 +99,14 @@ def tasks_at_once(resources: Resources) -> int:
 
 
 def _fitting(resources: Resources, workers: int, what: str) -> int:
-    nodes = cluster_nodes()
-    fitting = capacity(Demand(workers, resources.cpus, resources.gpus), nodes)
+    demand, nodes, pool = Demand(workers, resources.cpus, resources.gpus), cluster_nodes(), joined_pool()
+    fitting = capacity(demand, nodes)
+    if pool is not None:
+        fitting = max(fitting, capacity(demand, [*cluster_nodes(heads=True), *pool.machines(demand)]))
     if fitting == 0:
         raise RequestError(
             f"{what} takes {workers} x ({resources.cpus:g} CPUs, {resources.gpus:g} GPUs), and no place has that: the "
             f"nodes have {', '.join(f'{node.cpus:g} CPUs and {node.gpus:g} GPUs' for node in nodes)}"
+            + (f"; the cluster grows by no more than {pool}" if pool is not None else "")
         )
     return fitting

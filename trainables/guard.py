@@ -12,15 +12,19 @@ from typing import Any
 
 import ray
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
-from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
 
-class NoteHoldings(WorkerGroupCallback):  # type: ignore[misc]  # Ray's types are Any here
+class NoteHoldings(ControllerCallback, WorkerGroupCallback):  # type: ignore[misc]  # Ray's types are Any here
     """Given to a Ray Train run: notes what it holds under the trial's folder, which is its name in the cluster."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Called before the run asks for anything: it may wait for machines for long before it has workers."""
+        self._note({"run": train_run_context.run_id})
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
         """Called before a placement group is asked for. A run that sees its group freed would ask for another."""
@@ -30,14 +34,16 @@ class NoteHoldings(WorkerGroupCallback):  # type: ignore[misc]  # Ray's types ar
     def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
         """Called when the workers are up, also after every restart."""
         group = worker_group.get_worker_group_state().placement_group_handle.placement_group
-        holdings = {"placement_group": group.id.hex(), "run": worker_group._train_run_context.run_id}
+        self._note({"placement_group": group.id.hex(), "run": worker_group._train_run_context.run_id})
+
+    def _note(self, holdings: dict[str, str]) -> None:
         _internal_kv_put(_key("holdings", self._folder), json.dumps(holdings).encode(), overwrite=True)
         if _internal_kv_get(_key("ended", self._folder)):
             free(self._folder)
 
 
-def free(folder: str) -> None:
-    """Free what the ended trial still holds, and let it take nothing more; harmless where it holds nothing."""
+def free(folder: str, for_good: bool = True) -> None:
+    """Free what the trial still holds, harmless where it holds nothing; ``for_good`` lets it take nothing more."""
     from ray._raylet import PlacementGroupID
     from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
         get_or_create_autoscaling_coordinator,
@@ -47,10 +53,12 @@ def free(folder: str) -> None:
     noted = _internal_kv_get(_key("holdings", folder))
     if not noted:
         return
-    _internal_kv_put(_key("ended", folder), b"1", overwrite=True)
+    if for_good:
+        _internal_kv_put(_key("ended", folder), b"1", overwrite=True)
     _internal_kv_del(_key("holdings", folder))
     holdings = json.loads(noted)
-    ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(holdings["placement_group"])))
+    if group := holdings.get("placement_group"):
+        ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
     # The demand lapses by itself after three minutes; a coordinator that does not answer must not hold up the sweep.
     with contextlib.suppress(ray.exceptions.RayError):
         coordinator = get_or_create_autoscaling_coordinator()

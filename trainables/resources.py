@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+HEAD = "node:__internal_head__"  # the resource that a cluster's head alone has
+
 
 @dataclass(frozen=True)
 class Node:
@@ -31,14 +33,14 @@ def this_machine() -> Node:
     return Node(float(_cores()), float(torch.cuda.device_count()))
 
 
-def cluster_nodes() -> list[Node]:
-    """The nodes of the Ray cluster this process is connected to."""
+def cluster_nodes(heads: bool = False) -> list[Node]:
+    """The nodes of the Ray cluster this process is connected to, or its head alone."""
     import ray
 
     return [
         Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
         for node in ray.nodes()
-        if node["Alive"]
+        if node["Alive"] and (not heads or HEAD in node["Resources"])
     ]
 
 

@@ -14,12 +14,12 @@ from ray import tune
 from robustcore.finetune import Progress, finetune
 from robustcore.process import Process
 from robustcore.recipe import Recipe
-from trainables.resources import Demand, threads
+from trainables import signals
+from trainables.resources import HEAD, Demand, threads
 from trainables.worker import Assignment, in_place
 
 # The driver of a Ray Train run only waits: it must never take a CPU that its own workers need.
-_DRIVER = {"node:__internal_head__": 0.001}
-_RETRIES = 3  # lost workers or machines; a failure of the science is not retried
+_DRIVER = {HEAD: 0.001}
 
 
 class InPlaceTrial(tune.Trainable):  # type: ignore[misc]  # Ray's types are Any here
@@ -51,9 +51,11 @@ def drive_train_run(config: dict[str, Any]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     from trainables.guard import NoteHoldings
+    from trainables.lives import KeepTrying
     from trainables.worker import train_loop
 
     assignment = Assignment(**config["assignment"])
+    signals.note_place(assignment.folder)
     TorchTrainer(
         train_loop,
         train_loop_config=asdict(assignment),
@@ -66,8 +68,8 @@ def drive_train_run(config: dict[str, Any]) -> None:
         run_config=ray.train.RunConfig(
             name=assignment.trial,
             storage_path=assignment.folder,
-            callbacks=[TuneReportCallback(), NoteHoldings(assignment.folder)],
-            failure_config=ray.train.FailureConfig(max_failures=_RETRIES),
+            callbacks=[TuneReportCallback(), NoteHoldings(assignment.folder), KeepTrying(assignment.folder)],
+            failure_config=ray.train.FailureConfig(max_failures=-1),
         ),
     ).fit()
 

@@ -5,12 +5,13 @@ The next hop is ``robustcore.finetune.finetune``.
 
 import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import DistError
 
 from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.finetune import finetune
@@ -18,9 +19,10 @@ from robustcore.process import Process
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder, StorageLost
 from trainables.checkpoints import Checkpoint, Report, find_checkpoint, save_checkpoint
+from trainables.machines import MachineLeft
 from trainables.resources import threads
 
-_NOTE = "failure.json"
+NOTE = "failure.json"  # in a trial's folder: what one of several workers failed of
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def results(
     process: Process,
     is_wanted: Rest = lambda: False,
     note_rest: Callable[[], None] = lambda: None,
+    notes: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """The reports as Ray results; what goes wrong in the science or in the code is a last result, not a crash.
 
@@ -88,20 +91,25 @@ def results(
     last = nothing(process)
     try:
         _raise_noted_failure(assignment)
-        saved, last["notes"] = _found(assignment, process)
+        saved, damage = _found(assignment, process)
+        last["notes"] = [*notes, *damage]
         for report in reports(assignment, process, saved, is_wanted, note_rest):
             last |= asdict(report)
             yield dict(last)
+    except MachineLeft:
+        raise
     except StorageLost as error:
         if process.world_size > 1:
             raise
         yield last | {"lost": str(error), "final": True}
     except Exception as error:
         failure, trace = described(error)
+        if process.world_size > 1 and _is_of_another(error):
+            raise
         if process.world_size > 1 and not isinstance(error, NonFiniteLoss | _NotedFailure):
             # The other workers wait for this one in a sum: only a crash sets them free. Ray Train starts the group
             # anew, and there all of them find this note. (A loss is the same number on every worker.)
-            assignment.kept.write(_NOTE, json.dumps([failure, trace]).encode())
+            assignment.kept.write(NOTE, json.dumps([failure, trace]).encode())
             raise
         yield last | {"failure": failure, "traceback": trace, "final": True}
 
@@ -128,8 +136,16 @@ def nothing(process: Process) -> dict[str, Any]:
 
 def _raise_noted_failure(assignment: Assignment) -> None:
     folder = assignment.kept
-    if _NOTE in folder.names():
-        raise _NotedFailure(*json.loads(folder.read(_NOTE)))
+    if NOTE in folder.names():
+        raise _NotedFailure(*json.loads(folder.read(NOTE)))
+
+
+def _is_of_another(error: Exception) -> bool:
+    """Whether it says no more than that another worker is gone; torch says so in many ways."""
+    if isinstance(error, InputError):
+        return False
+    words = str(error).lower()
+    return isinstance(error, DistError) or any(word in words for word in ("gloo", "nccl", "process group"))
 
 
 def described(error: Exception) -> tuple[str, str]:
@@ -155,14 +171,13 @@ def in_place(assignment: Assignment) -> Iterator[dict[str, Any]]:
     process = Process(device=device, cache=Path(assignment.cache))
     if not ray.is_initialized():  # to look for a message would start one
         return results(assignment, process)
-    return results(assignment, process, signals.Rest(assignment.study), lambda: signals.note_rest(assignment.folder))
+    signals.note_place(assignment.folder)
+    rest = signals.Rest(assignment.study, assignment.folder, process)
+    return results(assignment, process, rest, rest.written)
 
 
 def train_loop(config: dict[str, Any]) -> None:
-    """One of several workers under Ray Train; ``config`` is an Assignment's fields.
-
-    None of them rests between two evaluations: what each has counted since the last one would be lost.
-    """
+    """One of several workers under Ray Train; ``config`` is an Assignment's fields."""
     import ray.train
     import ray.train.torch
 
@@ -178,8 +193,10 @@ def train_loop(config: dict[str, Any]) -> None:
     if lost := signals.lost(assignment.folder):
         ray.train.report(nothing(process) | {"lost": lost, "final": True})
         return
+    rest = signals.Rest(assignment.study, assignment.folder, process)
+    notes = signals.losses(assignment.folder)
     try:
-        for result in results(assignment, process):
+        for result in results(assignment, process, rest, rest.written, notes):
             ray.train.report(result)
     except StorageLost as error:
         # As with other failures, only a crash sets the others free; but the note cannot be a file.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from robustcore.errors import InputError
-from robustcore.finetune import finetune
+from robustcore.finetune import State, finetune
 from robustcore.process import Process
 from robustcore.recipe import recipe_from
 from tests.support import drift, recipe_plain, small_recipe
@@ -50,6 +50,7 @@ def questions(data: Path) -> dict[str, dict[str, Any]]:
 
 
 NAMES = tuple(questions(Path()))
+BROKEN = "fare"  # the recipe that is also stopped between two evaluations
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class Answer:
     weights: dict[str, Tensor]
 
 
-def answered(plain: dict[str, Any], process: Process) -> Answer:
-    progress = list(finetune(recipe_from(plain), process))
+def answered(plain: dict[str, Any], process: Process, resume: State | None = None) -> Answer:
+    progress = list(finetune(recipe_from(plain), process, resume))
     return Answer([one.metrics for one in progress], progress[-1].state().weights)
 
 
@@ -76,19 +77,39 @@ def run_rank(rank: int, data: Path, folder: Path) -> None:
         answer = answered(plain, process)
         (folder / f"{name}-{rank}.json").write_text(json.dumps(answer.metrics))
         save_file(answer.weights, folder / f"{name}-{rank}.safetensors")
+    again = answered(questions(data)[BROKEN], process, stopped_between(questions(data)[BROKEN], process, folder))
+    (folder / f"again-{rank}.json").write_text(json.dumps(again.metrics))
     torch.distributed.destroy_process_group()
 
 
+def stopped_between(plain: dict[str, Any], process: Process, folder: Path) -> State:
+    """The state after one step, before the first evaluation, as the first process has it."""
+    between = next(finetune(recipe_from(plain), process, is_wanted=lambda: True))
+    assert (between.step, between.metrics) == (1, {})
+    state = between.state()
+    if process.rank == 0:
+        save_file(state.weights, folder / "weights.safetensors")
+        save_file(state.optimizer, folder / "optimizer.safetensors")
+    torch.distributed.barrier()
+    return State(1, load_file(folder / "weights.safetensors"), load_file(folder / "optimizer.safetensors"))
+
+
 @pytest.fixture(scope="module")
-def together(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Answer]]:
-    """Per recipe, the answer of each process."""
+def ranks(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which each process has left its answers."""
     folder = tmp_path_factory.mktemp("ranks")
     spawn(run_rank, (digits, folder), WORLD_SIZE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(ranks: Path) -> dict[str, list[Answer]]:
+    """Per recipe, the answer of each process."""
     return {
         name: [
             Answer(
-                json.loads((folder / f"{name}-{rank}.json").read_text()),
-                load_file(folder / f"{name}-{rank}.safetensors"),
+                json.loads((ranks / f"{name}-{rank}.json").read_text()),
+                load_file(ranks / f"{name}-{rank}.safetensors"),
             )
             for rank in range(WORLD_SIZE)
         ]
@@ -123,6 +144,14 @@ def test_several_processes_give_the_numbers_of_one(
             assert change <= 2e-2 * value.double().norm() + 1e-6, key
     else:
         assert drift(vision(alone.weights), vision(shared.weights)) < 2e-3
+
+
+def test_stopped_between_two_evaluations_all_processes_go_on_as_if_nothing_had_happened(
+    ranks: Path, together: dict[str, list[Answer]]
+) -> None:
+    for rank in range(WORLD_SIZE):
+        assert json.loads((ranks / f"again-{rank}.json").read_text()) == together[BROKEN][rank].metrics
+    assert all("zero_gradient/training" in metrics for metrics in together[BROKEN][0].metrics)
 
 
 def vision(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from torch.distributed import DistBackendError
 
 from robustcore.errors import InputError
 from robustcore.process import Process
@@ -60,3 +61,22 @@ def test_one_of_several_workers_crashes_and_leaves_a_note_that_all_of_them_repor
         (result,) = results(assignment, Process(rank=rank, world_size=2))
         assert result["failure"] == "images.parquet, row 7: cannot decode the image"
         assert result["final"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]"),
+        DistBackendError("NCCL communicator was aborted on rank 1"),
+        ValueError("Default process group has not been initialized, please make sure to call init_process_group."),
+    ],
+)
+def test_a_worker_that_fails_because_another_is_gone_leaves_no_note(assignment, monkeypatch, error):
+    def alone(*arguments):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "finetune", alone)
+        with pytest.raises(type(error)):
+            list(results(assignment, Process(rank=0, world_size=2)))
+    assert list(results(assignment, Process()))[-1]["failure"] == ""
