@@ -64,9 +64,17 @@ def launched_study(folder: Folder) -> "Study":
 
 
 def embeddings_cache(storage: str) -> Path:
-    """Where original embeddings are kept: beside the studies, or in the user's cache where storage is remote."""
+    """Where original embeddings are kept: beside the studies, or in the user's cache where storage is remote.
+
+    That is each machine's own: there ``~`` is to be expanded.
+    """
     local = Folder(storage).local
-    return local / "original_embeddings" if local else Path.home() / ".cache" / "robust-sweeps"
+    return local / "original_embeddings" if local else Path("~/.cache/robust-sweeps")
+
+
+def shared_embeddings(storage: str) -> str:
+    """Where machines leave them for each other; empty where they are on the same disk."""
+    return "" if Folder(storage).local else Folder(storage).at("original_embeddings").uri
 
 
 def stored_results(folder: Folder) -> Results:

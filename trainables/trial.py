@@ -31,8 +31,13 @@ class InPlaceTrial(tune.Trainable):  # type: ignore[misc]  # Ray's types are Any
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called for every later trial of the actor."""
+        self.cleanup()
         self.setup(new_config)
         return True
+
+    def cleanup(self) -> None:
+        """Called when the actor ends: of a trial that was stopped, the last checkpoint may still be on its way."""
+        self._results.close()
 
     def step(self) -> dict[str, Any]:
         """Work until the next report."""

@@ -39,6 +39,7 @@ def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
     yield from _never_stops(source, knobs)
     yield from _seeds(source)
     yield from _budget(source)
+    yield from _shares(source)
 
 
 @cache
@@ -249,3 +250,11 @@ def _budget(source: Source) -> Iterator[Problem]:
     if budget.cost is not None and resources.gpus and resources.price_per_gpu_hour is None:
         message = "nothing says what a GPU costs; expected resources.price_per_gpu_hour"
         yield source.problem(("budget", "cost"), message)
+
+
+def _shares(source: Source) -> Iterator[Problem]:
+    """Workers of one trial sum their gradients through NCCL, which takes one process for each GPU."""
+    resources: Resources | None = part(source, Resources, "resources")
+    if resources is not None and resources.workers > 1 and 0 < resources.gpus < 1:
+        words = f"expected a whole number of GPUs for each of {resources.workers} workers, got {resources.gpus:g}"
+        yield source.problem(("resources", "gpus"), f"{words}; a GPU is shared by trials of one worker alone")

@@ -6,6 +6,7 @@ dead server did not take is replayed later, in this process or in that of the ne
 
 import json
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -41,24 +42,33 @@ class Tracker:
     """Spools events to ``folder`` at once, replays them to the MLflow at ``uri`` from a background thread.
 
     ``uri`` is ``sqlite:///...`` or a tracking server's; ``artifacts`` is where a new experiment keeps its
-    files (a server has its own place: None). ``warning`` is one sentence while the server takes no events.
+    files (a server has its own place: None). ``sweep`` is the sweep's id where it is known from elsewhere.
+    ``warning`` is one sentence while the server takes no events.
     """
 
-    def __init__(self, uri: str, study: str, folder: Path, artifacts: str | None) -> None:
+    def __init__(self, uri: str, study: str, folder: Path, artifacts: str | None, sweep: str = "") -> None:
         self.uri, self.study, self.folder, self.artifacts = uri, study, folder, artifacts
         self.warning = ""
         self._rejected = 0
         self._told: set[tuple[str, int]] | None = None
-        self.spool = Spool(folder)
         self.ids_file = folder / "runs.json"
-        if not self.ids_file.exists():
-            replace_file(self.ids_file, json.dumps({"sweep": uuid.uuid4().hex}).encode())
+        self.is_new_here = prepare(self.ids_file, sweep)
+        self.spool = Spool(folder)
         self._wake, self._closing, self._stop = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._replay, name="mlflow", daemon=True)
 
     def start_sweep(self, params: dict[str, Any], study_yaml: str) -> None:
         """The parent run, created once even across resumes; it is RUNNING again from here on."""
         self._spool("sweep", params=params, study=study_yaml)
+
+    def tell_again(self, records: Iterable[TrialRecord]) -> None:
+        """What another machine has spooled, and maybe never sent; the server takes of it what it does not have."""
+        for record in records:
+            if record.started or record.evaluations:
+                self.start_trial(record)
+                for each in record.evaluations:
+                    self._spool("evaluate", trial=record.trial, step=each.step, metrics=each.metrics, again=True)
+                self.end_trial(record)
 
     def start_trial(self, record: TrialRecord) -> None:
         """The child run: knobs and the flattened recipe as parameters, the recipe as ``recipe.json``."""
@@ -216,6 +226,17 @@ class Tracker:
         if not parts.hostname:
             return f"MLflow at {self.uri}"
         return f"MLflow at {parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def prepare(ids_file: Path, sweep: str) -> bool:
+    """Whether this machine hears of the sweep for the first time; what an earlier one of its name left is deleted."""
+    if ids_file.exists():
+        if not sweep or json.loads(ids_file.read_text())["sweep"] == sweep:
+            return False
+        shutil.rmtree(ids_file.parent)
+    ids = {"sweep": sweep, "runs": {}} if sweep else {"sweep": uuid.uuid4().hex}
+    replace_file(ids_file, json.dumps(ids).encode())
+    return True
 
 
 def set_environment() -> None:
