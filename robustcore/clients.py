@@ -28,18 +28,21 @@ def resolved(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
         raise InputError(str(error), "storage") from None
     parts = urlsplit(uri)
     if parts.scheme == "s3":
-        return _s3(parts.netloc, parts.query), f"{parts.netloc}{parts.path}".rstrip("/")
+        known = _from_environment("AWS_REGION", "AWS_DEFAULT_REGION")
+        endpoint = _from_environment("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        return _s3(parts.netloc, parts.query, known, endpoint), f"{parts.netloc}{parts.path}".rstrip("/")
     return _other(uri)
 
 
 @lru_cache(maxsize=32)
-def _s3(bucket: str, query: str) -> pyarrow.fs.S3FileSystem:
+def _s3(bucket: str, query: str, region: str, endpoint: str) -> pyarrow.fs.S3FileSystem:
+    """What the address says goes before what the environment says."""
     given = dict(parse_qsl(query))
-    flags = {name: given.pop(name) == "true" for name in tuple(given) if name.startswith(("allow_", "force_"))}
-    endpoint = given.pop("endpoint_override", _from_environment("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    flags = {name: given[name] == "true" for name in given if name.startswith(("allow_", "force_"))}
+    region, endpoint = given.get("region", region), given.get("endpoint_override", endpoint)
     scheme, colon, host = endpoint.rpartition("://")
     return pyarrow.fs.S3FileSystem(
-        region=given.get("region") or _region(bucket, endpoint),
+        region=region or _region(bucket, endpoint),
         endpoint_override=host.rstrip("/") or None,
         scheme=scheme if colon else given.get("scheme"),
         connect_timeout=_CONNECT,
@@ -52,9 +55,8 @@ def _s3(bucket: str, query: str) -> pyarrow.fs.S3FileSystem:
 
 def _region(bucket: str, endpoint: str) -> str | None:
     """None leaves it to the client, who asks the user's files and then the machine it runs on."""
-    known = _from_environment("AWS_REGION", "AWS_DEFAULT_REGION")
-    if known or endpoint:
-        return known or "us-east-1"  # servers of one's own have no regions, and the client insists on one
+    if endpoint:
+        return "us-east-1"  # servers of one's own have no regions, and the client insists on one
     try:
         region: str = pyarrow.fs.resolve_s3_region(bucket)
     except OSError:

@@ -17,9 +17,9 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
     sweep = outcome.sweep
     records, study = list(sweep.results.records.values()), sweep.study
     print_table(front_table(records, sweep.front(), study.objectives, study.feasible))
-    folder = sweep.folder.uri
-    click.echo(f"picture  {folder}/front.png and front.html")
-    click.echo(f"results  {folder}/results.parquet")
+    folder = sweep.folder
+    click.echo(f"picture  {folder.at('front.png').uri} and front.html")
+    click.echo(f"results  {folder.at('results.parquet').uri}")
     if outcome.mlflow.startswith("sqlite"):
         click.echo(f"MLflow   mlflow ui --backend-store-uri {outcome.mlflow}")
     else:

@@ -16,7 +16,7 @@ from sweeps.lock import Hold, locked
 from sweeps.progress import Display
 from sweeps.results import Results
 from sweeps.session import ray_session, trials_at_once
-from sweeps.stored import RESULTS, STUDY, RequestError, launched_study, stored_results
+from sweeps.stored import RESULTS, STUDY, RequestError, launched_study, patience, stored_results
 from sweeps.study import Study
 from sweeps.tracking.place import tracker_of
 
@@ -83,9 +83,10 @@ class Outcome:
 def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -> Outcome:
     from sweeps.driver import Sweep
 
+    folder = Folder(study.storage).at(study.name).kept(patience())
     with ray_session(address) as head_lost:
         at_once = trials_at_once(study.resources)
-        Folder(study.storage).at(study.name).write(STUDY, json.dumps(study.as_json(), indent=1).encode())
+        folder.write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         tracker = tracker_of(study)
         plain = study.plain
         tracker.start_sweep({name: plain[name] for name in ("search", "resources", "objectives")}, study.text)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from robustcore.clients import resolved
 from robustcore.finetune import Progress, finetune
 from robustcore.process import Process
 from robustcore.recipe import Recipe
@@ -59,6 +60,7 @@ def drive_train_run(config: dict[str, Any]) -> None:
     from trainables.worker import train_loop
 
     assignment = Assignment(**config["assignment"])
+    filesystem, place = resolved(assignment.folder)
     TorchTrainer(
         train_loop,
         train_loop_config=asdict(assignment),
@@ -70,7 +72,8 @@ def drive_train_run(config: dict[str, Any]) -> None:
         ),
         run_config=ray.train.RunConfig(
             name=assignment.trial,
-            storage_path=assignment.folder,
+            storage_path=place,
+            storage_filesystem=filesystem,  # ours is not as patient as the one that Ray would make
             callbacks=[TuneReportCallback(), NoteHoldings(assignment.folder)],
             failure_config=ray.train.FailureConfig(max_failures=_RETRIES),
         ),

@@ -11,7 +11,7 @@ import pyarrow.fs
 from robustcore.addresses import without_secrets
 from robustcore.clients import resolved
 from robustcore.errors import InputError
-from robustcore.storage import Folder, StorageLost
+from robustcore.storage import Folder, StorageLost, reason
 
 PATIENCE = 30.0  # seconds; clients of object storage retry for many minutes
 
@@ -54,6 +54,6 @@ def _remote(storage: str) -> str:
     except InputError as error:
         return str(error)
     except (pa.ArrowException, OSError, ValueError) as error:
-        words = " ".join(without_secrets(str(error)).split())[:300]
+        words = without_secrets(reason(error) if isinstance(error, OSError) else " ".join(str(error).split())[:300])
         return words if isinstance(error, StorageLost) else f"cannot write to {without_secrets(storage)} ({words})"
     return ""
