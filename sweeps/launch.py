@@ -90,8 +90,7 @@ def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -
         tracker = tracker_of(study)
         plain = study.plain
         tracker.start_sweep({name: plain[name] for name in ("search", "resources", "objectives")}, study.text)
-        if tracker.is_new_here:
-            tracker.tell_again(results.records.values())
+        tracker.catch_up(results.records.values())
         with Display(study.name, total, study.objectives, study.feasible) as display:
             sweep = Sweep(study, results, total, tracker, display)
             sweep.ending.taken_over, sweep.ending.head_lost = hold.taken_over, head_lost

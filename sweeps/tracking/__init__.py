@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -50,9 +51,8 @@ class Tracker:
         self.uri, self.study, self.folder, self.artifacts = uri, study, folder, artifacts
         self.warning = ""
         self._rejected = 0
-        self._told: set[tuple[str, int]] | None = None
         self.ids_file = folder / "runs.json"
-        self.is_new_here = prepare(self.ids_file, sweep)
+        _prepare(self.ids_file, sweep)
         self.spool = Spool(folder)
         self._wake, self._closing, self._stop = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._replay, name="mlflow", daemon=True)
@@ -61,12 +61,19 @@ class Tracker:
         """The parent run, created once even across resumes; it is RUNNING again from here on."""
         self._spool("sweep", params=params, study=study_yaml)
 
-    def tell_again(self, records: Iterable[TrialRecord]) -> None:
-        """What another machine has spooled, and maybe never sent; the server takes of it what it does not have."""
+    @cached_property
+    def _told(self) -> set[tuple[str, int]]:
+        """Trials and steps that this machine has spooled."""
+        return {(event["trial"], event["step"]) for event in self.spool.events() if event["kind"] == "evaluate"}
+
+    def catch_up(self, records: Iterable[TrialRecord]) -> None:
+        """Tell of trials that another machine ran: it may never have sent it; what the server has, it takes no more."""
         for record in records:
-            if record.started or record.evaluations:
+            missing = [each for each in record.evaluations if (record.trial, each.step) not in self._told]
+            if missing:
                 self.start_trial(record)
-                for each in record.evaluations:
+                for each in missing:
+                    self._told.add((record.trial, each.step))
                     self._spool("evaluate", trial=record.trial, step=each.step, metrics=each.metrics, again=True)
                 self.end_trial(record)
 
@@ -76,8 +83,6 @@ class Tracker:
 
     def evaluate(self, record: TrialRecord, evaluation: Evaluation) -> None:
         """Metrics by step, once: a trial that goes on after a kill reports its past again."""
-        if self._told is None:
-            self._told = {(e["trial"], e["step"]) for e in self.spool.events() if e["kind"] == "evaluate"}
         if (record.trial, evaluation.step) in self._told:
             return
         self._told.add((record.trial, evaluation.step))
@@ -228,15 +233,14 @@ class Tracker:
         return f"MLflow at {parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
 
-def prepare(ids_file: Path, sweep: str) -> bool:
-    """Whether this machine hears of the sweep for the first time; what an earlier one of its name left is deleted."""
+def _prepare(ids_file: Path, sweep: str) -> None:
+    """The file is there; what a deleted sweep in the same place left is gone. Of a ``sweep`` others make runs too."""
     if ids_file.exists():
         if not sweep or json.loads(ids_file.read_text())["sweep"] == sweep:
-            return False
+            return
         shutil.rmtree(ids_file.parent)
-    ids = {"sweep": sweep, "runs": {}} if sweep else {"sweep": uuid.uuid4().hex}
+    ids = {"sweep": sweep, "runs": {}, "shared": True} if sweep else {"sweep": uuid.uuid4().hex}
     replace_file(ids_file, json.dumps(ids).encode())
-    return True
 
 
 def set_environment() -> None:
