@@ -188,6 +188,7 @@ MISTAKES: list[tuple[str, str, str, str]] = [
     ("{after: 10}", "{after: 10, kind: mosha}", "stop_early.kind", "did you mean 'moasha'?"),
     ("{workers: 2}", "{workers: 33}", "recipe.data.batch_size", "each of the 33 workers, got 32"),
     ("{workers: 2}", "{gpus: 1.5}", "resources.gpus", "a whole number of them, got 1.5"),
+    ("{workers: 2}", "{workers: 2, gpus: 1/4}", "resources.gpus", "a whole number of GPUs for each of 2 workers, got"),
     ("storage: runs", "storage: ''", "storage", "expected a folder or a URI, got nothing"),
     ("storage: runs", 'storage: "a\\0b"', "storage", "expected a folder or a URI, got 'a\\x00b'"),
     ("storage: runs", "mlflow: localhost", "mlflow", "expected the address of a tracking server"),
