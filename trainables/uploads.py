@@ -16,7 +16,7 @@ class Uploads(Generic[T]):
     """``save`` is called in a thread of its own, for one value after the other."""
 
     def __init__(self, save: Callable[[T], None]) -> None:
-        self._save = save
+        self._save, self._has_failed = save, False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._unheard: list[Future[None]] = []  # at most one that is written and one that waits, and those that failed
 
@@ -38,7 +38,17 @@ class Uploads(Generic[T]):
         for waiting in self._unheard:
             waiting.cancel()  # no matter if it has just begun
         self._unheard = [future for future in self._unheard if not future.cancelled()]
-        self._unheard.append(self._thread.submit(self._save, value))
+        self._unheard.append(self._thread.submit(self._write, value))
+
+    def _write(self, value: T) -> None:
+        """Nothing more once one has failed: storage has had all the patience that there is."""
+        if self._has_failed:
+            return
+        try:
+            self._save(value)
+        except BaseException:
+            self._has_failed = True
+            raise
 
     def check(self) -> None:
         """Raises what an earlier one raised."""
