@@ -16,13 +16,14 @@ from typing import TypeVar
 
 import pyarrow.fs
 
-from robustcore.addresses import without_secrets
+from robustcore.addresses import KINDS, without_secrets
 from robustcore.clients import resolved as resolved  # for others too: where a file is on which client
 
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds for which a kept folder waits for its storage
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
 _UNFINISHED = ".unfinished"
+_UNKNOWN = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_SIGNATURE")
 
 
 class StorageLost(OSError):
@@ -189,4 +190,6 @@ def reason(error: OSError) -> str:
         return error.strerror
     words = " ".join(str(error).split())
     said = re.search(r"AWS Error (\w+) during \w+ operation: (.*?)(; Details:| \(Request ID:|$)", words)
+    if said and said[1] in _UNKNOWN:
+        return f"access is denied ({said[1]}); {KINDS['s3']} say who asks"
     return f"{said[2]} ({said[1]})" if said else words[:300]
