@@ -14,6 +14,7 @@ _GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS (or the machine's service account)"
 # Where a kind of storage looks for who we are; those without a word have no passwords in their addresses.
 KINDS = {"s3": _AWS, "gs": _GOOGLE, "gcs": _GOOGLE, "abfs": _AZURE, "abfss": _AZURE, "hdfs": "", "file": ""}
 S3_OPTIONS = ("region", "scheme", "endpoint_override", "allow_bucket_creation", "force_virtual_addressing")
+NO_PASSWORD = "expected no password or key in an address, which is kept in files and logs"  # noqa: S105  # a sentence
 _OTHERS = ("viewfs", "mock")  # known to pyarrow; nobody is led to them
 _SECRETS = "client_secret|sas_token|sig|secret_key|access_key|session_token|password"
 
@@ -29,7 +30,7 @@ def check_address(address: str) -> None:
         raise ValueError(f"expected a folder or an address such as s3://, gs:// or abfs://, got '{kind}://...'{hint}")
     if without_secrets(address) != address:
         who = KINDS.get(kind) or "the environment"
-        raise ValueError(f"expected no password or key in an address, which is kept in files and logs: put it in {who}")
+        raise ValueError(f"{NO_PASSWORD}: put it in {who}")
     if kind == "s3":
         _check_s3(address)
 

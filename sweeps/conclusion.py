@@ -4,6 +4,7 @@ import shlex
 
 import click
 
+from robustcore.addresses import without_secrets
 from sweeps.budget import how_to_go_on
 from sweeps.certify.command import certify_and_print
 from sweeps.certify.strength import Strength
@@ -23,7 +24,7 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
     if outcome.mlflow.startswith("sqlite"):
         click.echo(f"MLflow   mlflow ui --backend-store-uri {outcome.mlflow}")
     else:
-        click.echo(f"MLflow   {outcome.mlflow}")
+        click.echo(f"MLflow   {without_secrets(outcome.mlflow)}")
     if outcome.warning:
         click.echo(f"warning: {outcome.warning}", err=True)
     if not sweep.is_complete() or sweep.cut_short():

@@ -3,13 +3,11 @@
 import re
 from dataclasses import replace
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from annotated_types import Gt, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
-from robustcore.addresses import check_address
 from robustcore.recipe import Recipe
 from robustcore.types import STRICT, Count, NonNegative, Number, Positive, PositiveCount, parse_number
 from sweeps.constraint import Constraint
@@ -24,11 +22,6 @@ def _scalar(value: Any) -> Any:
     if not isinstance(value, bool | int | float | str | None):
         raise ValueError(f"expected a single value, got {value!r}"[:100])
     return value
-
-
-def _without_password(place: str) -> str:
-    check_address(place)
-    return place
 
 
 Point = dict[str, Annotated[Value, BeforeValidator(_scalar)]]  # knobs by their paths
@@ -47,7 +40,7 @@ class Search:
     trials: PositiveCount = 32
     seeds: PositiveCount = 1  # of front candidates, their first one included
     points: tuple[Annotated[Point, MinLen(1)], ...] = ()
-    warm_start: tuple[Annotated[str, AfterValidator(_without_password)], ...] = ()
+    warm_start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -139,16 +132,12 @@ def _name(name: str) -> str:
 def _absolute(storage: str) -> str:
     if not storage.strip() or not storage.isprintable():
         raise ValueError(f"expected a folder or a URI, got {repr(storage) if storage.strip() else 'nothing'}")
-    check_address(storage)
     return absolute_storage(storage)
 
 
 def _address(uri: str) -> str:
     if not re.match(r"[a-z][a-z0-9+.-]*:|databricks$", uri):
         raise ValueError(f"expected the address of a tracking server, such as http://localhost:5000, got {uri!r}")
-    if urlsplit(uri).password is not None:
-        who = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if uri.startswith("http") else "the environment"
-        raise ValueError(f"expected no password in an address, which is kept in files and logs: put it in {who}")
     return uri
 
 
