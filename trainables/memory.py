@@ -4,6 +4,8 @@ Torch counts its own memory; what CUDA takes for each process comes on top, and 
 """
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -58,6 +60,17 @@ def out_of_memory(error: BaseException) -> str:
     place = "GPU memory" if isinstance(error, torch.OutOfMemoryError) or "CU" in str(error) else "memory"
     words = ". ".join(" ".join(str(error).split()).split(". ")[:3]).rstrip(".")
     return f"out of {place}: {_KNOBS}" + (f" ({words})" if words else "")
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Outside a sweep: raises InputError, in one sentence, where there is not."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(out_of_memory(error), "resources.gpus") from None
 
 
 def free_memory() -> None:

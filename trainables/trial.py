@@ -15,6 +15,7 @@ from robustcore.clients import resolved
 from robustcore.finetune import Progress, finetune
 from robustcore.process import Process
 from robustcore.recipe import Recipe
+from trainables.memory import enough_memory
 from trainables.resources import Demand, threads
 from trainables.worker import Assignment, in_place
 
@@ -91,4 +92,5 @@ def run_here(recipe: Recipe, resources: Demand, cache: Path) -> Iterator[Progres
     """The recipe's one trial in this process, without Ray and without checkpoints."""
     torch.set_num_threads(threads(resources.cpus * resources.workers))
     device = torch.device("cuda", 0) if resources.gpus else torch.device("cpu")
-    return finetune(recipe, Process(device=device, cache=cache))
+    with enough_memory():
+        yield from finetune(recipe, Process(device=device, cache=cache))

@@ -10,10 +10,13 @@ import torch
 
 from robustcore.errors import InputError
 from robustcore.process import Process
+from robustcore.recipe import recipe_from
 from tests.support import recipe_plain, write_digits
 from trainables import memory, worker
+from trainables import trial as trial_module
 from trainables.memory import CONTEXT, keep_to_share, share_of_torch, trials_a_gpu
-from trainables.trial import InPlaceTrial
+from trainables.resources import Demand
+from trainables.trial import InPlaceTrial, run_here
 from trainables.worker import Assignment, results
 
 GIB = 2**30
@@ -99,6 +102,12 @@ def test_a_trial_that_runs_out_of_memory_names_the_knobs_and_the_next_in_its_act
     while not (result := trial.step())["done"]:
         pass
     assert (result["failure"], result["step"]) == ("", 4)
+
+
+def test_outside_a_sweep_it_is_an_error_of_the_request(assignment: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_module, "finetune", lambda *arguments: (take_too_much() for _ in "x"))
+    with pytest.raises(InputError, match=r"out of memory: .*data\.batch_size.*resources\.gpus"):
+        list(run_here(recipe_from(assignment.recipe), Demand(), Path(assignment.cache)))
 
 
 def test_other_errors_are_not_taken_for_it(assignment: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
