@@ -92,5 +92,9 @@ def run_here(recipe: Recipe, resources: Demand, cache: Path) -> Iterator[Progres
     """The recipe's one trial in this process, without Ray and without checkpoints."""
     torch.set_num_threads(threads(resources.cpus * resources.workers))
     device = torch.device("cuda", 0) if resources.gpus else torch.device("cpu")
+    return _within_memory(finetune(recipe, Process(device=device, cache=cache)))
+
+
+def _within_memory(progress: Iterator[Progress]) -> Iterator[Progress]:
     with enough_memory():
-        yield from finetune(recipe, Process(device=device, cache=cache))
+        yield from progress
