@@ -69,12 +69,10 @@ class Tracker:
     def catch_up(self, records: Iterable[TrialRecord]) -> None:
         """Tell of trials that another machine ran: it may never have sent it; what the server has, it takes no more."""
         for record in records:
-            missing = [each for each in record.evaluations if (record.trial, each.step) not in self._told]
-            if missing:
+            if any((record.trial, evaluation.step) not in self._told for evaluation in record.evaluations):
                 self.start_trial(record)
-                for each in missing:
-                    self._told.add((record.trial, each.step))
-                    self._spool("evaluate", trial=record.trial, step=each.step, metrics=each.metrics, again=True)
+                for evaluation in record.evaluations:
+                    self.evaluate(record, evaluation)
                 self.end_trial(record)
 
     def start_trial(self, record: TrialRecord) -> None:

@@ -166,8 +166,8 @@ class Runs:
             self.client.log_text(run, json.dumps(start["recipe"], indent=2), "recipe.json")
 
     def _is_there(self, run: str, event: Event) -> bool:
-        """What is told again may be known from the machine that told it first."""
-        if not event.get("again"):
+        """Another machine may have told it, and lost what it measured with its storage."""
+        if not self.ids.get("shared"):
             return False
         if run not in self._known:
             points = self.client.get_metric_history(run, _key(next(iter(event["metrics"]), "loss")))
