@@ -37,7 +37,7 @@ class Original:
         if isinstance(pixels, NativePixels):
             encoder = NativeResolution(encoder, self.loaded.preprocessing)
             fingerprint += f"|{self.loaded.preprocessing}"
-        return original_embeddings(encoder, fingerprint, pixels, process.cache, process.device)
+        return original_embeddings(encoder, fingerprint, pixels, process.cache, process.device, process.shared)
 
     def probe(self, pixels: Pixels) -> ClassifierOf:
         """A linear probe fitted on ``pixels``, for every image set with their classes; DataError for any other."""
@@ -45,7 +45,13 @@ class Original:
         key = f"{self.fingerprint}|{trained.fingerprint}|{pixels.preprocessing}"
         process = self._process
         probe = cached_probe(
-            self.embeddings(pixels), trained.labels, len(trained.classes), process.device, process.cache, key
+            self.embeddings(pixels),
+            trained.labels,
+            len(trained.classes),
+            process.device,
+            process.cache,
+            key,
+            shared=process.shared,
         )
         process.agree([probe.weight, probe.bias])
 

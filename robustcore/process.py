@@ -19,6 +19,10 @@ class Process:
     world_size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     cache: Path = field(default_factory=lambda: Path(gettempdir()) / "robustcore")  # original embeddings live here
+    shared: str = ""  # path or URI of the place where machines leave them for each other
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cache", self.cache.expanduser())
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """``module`` with gradients averaged over all processes."""

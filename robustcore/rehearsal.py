@@ -30,16 +30,18 @@ class Rehearsal:
     again: float
     step: float
     evaluation: float
-    memory: int  # the peak of the GPU where there is one, else of this process
+    memory: int  # the most that torch held of the GPU where there is one, else the peak of this process
     weights: int
     optimizer: int
     embeddings: int
+    gpu_memory: int = 0  # bytes of the whole GPU; 0 where it was rehearsed on a CPU
 
 
 def rehearse(recipe: Recipe, process: Process, company: AbstractContextManager[object] | None = None) -> Rehearsal:
     """Take the recipe's first steps and evaluate once, in ``company`` of what else will run. Raises as ``finetune``."""
     on_gpu = process.device.type == "cuda"
     if on_gpu:
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(process.device)
     first = _prepared(recipe, process)[0]
     with company or nullcontext():
@@ -55,10 +57,11 @@ def rehearse(recipe: Recipe, process: Process, company: AbstractContextManager[o
         again,
         step,
         evaluation,
-        torch.cuda.max_memory_allocated(process.device) if on_gpu else _peak(),
+        torch.cuda.max_memory_reserved(process.device) if on_gpu else _peak(),
         _bytes(run.descent.weights().values()),
         _bytes(run.descent.optimizer().values()),
         0 if original is None else original.nbytes,
+        int(torch.cuda.get_device_properties(process.device).total_memory) if on_gpu else 0,
     )
 
 

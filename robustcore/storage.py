@@ -9,16 +9,21 @@ import os
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import pyarrow.fs
 
+from robustcore.addresses import KINDS, without_secrets
+from robustcore.clients import resolved as resolved  # for others too: where a file is on which client
+
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds for which a kept folder waits for its storage
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
 _UNFINISHED = ".unfinished"
+_UNKNOWN = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_SIGNATURE")
 
 
 class StorageLost(OSError):
@@ -68,9 +73,7 @@ class Folder:
             if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
                 replace_file(Path(folder) / name, content)
                 return
-            filesystem.create_dir(folder, recursive=True)
-            with filesystem.open_output_stream(f"{folder}/{name}") as stream:  # an object appears when it is whole
-                stream.write(content)
+            _put(filesystem, f"{folder}/{name}", content)
 
         self.patiently(write)
 
@@ -120,12 +123,13 @@ class Folder:
                 self._check_home()
                 return action()
             except OSError as error:
-                if not self.patience or (isinstance(error, FileNotFoundError) and not self._is_away()):
+                is_answer = isinstance(error, FileNotFoundError) and not self._is_away()
+                if is_answer or (not self.patience and self.local is not None):
                     raise
-                trouble = f"{shown(self.uri)} cannot be used: {reason(error)}"
+                trouble = f"{without_secrets(self.uri)} cannot be used: {without_secrets(reason(error))}"
             left = deadline - time.monotonic()
             if left <= 0:
-                raise StorageLost(f"{trouble}; tried for {self.patience:g} s")
+                raise StorageLost(trouble + (f"; tried for {self.patience:g} s" if self.patience else ""))
             if pause == _FIRST_PAUSE:
                 logging.getLogger(__name__).warning("warning: %s; trying for %g s", trouble, self.patience)
             time.sleep(min(pause, left))
@@ -138,6 +142,25 @@ class Folder:
     def _is_away(self) -> bool:
         home = Folder(self.home).local if self.home else None
         return home is not None and not home.is_dir()
+
+
+def _put(filesystem: pyarrow.fs.FileSystem, place: str, content: bytes) -> None:
+    """Write an object, which appears when it is whole.
+
+    Ctrl-C interrupts the main thread alone: between opening and writing it would leave an empty object.
+    """
+
+    def put() -> None:
+        try:
+            stream = filesystem.open_output_stream(place)
+        except FileNotFoundError:  # object storage has no folders, some others have
+            filesystem.create_dir(place.rpartition("/")[0], recursive=True)
+            stream = filesystem.open_output_stream(place)
+        stream.write(content)
+        stream.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(put).result()
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -163,17 +186,10 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def reason(error: OSError) -> str:
     """The operating system's words, or the client's, on one line."""
-    return error.strerror if error.strerror and error.errno else " ".join(str(error).split())[:300]
-
-
-def shown(uri: str) -> str:
-    """A place without what may be secret in its URI: user, password and options."""
-    return re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])
-
-
-def resolved(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system of a path or URI, and the place in it."""
-    if "://" in uri:
-        filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
-        return filesystem, path
-    return pyarrow.fs.LocalFileSystem(), os.path.abspath(uri)
+    if error.strerror and error.errno:
+        return error.strerror
+    words = " ".join(str(error).split())
+    said = re.search(r"AWS Error (\w+) during \w+ operation: (.*?)(; Details:| \(Request ID:|$)", words)
+    if said and said[1] in _UNKNOWN:
+        return f"access is denied ({said[1]}); {KINDS['s3']} say who asks"
+    return f"{said[2]} ({said[1]})" if said else words[:300]

@@ -79,7 +79,7 @@ def tune_text(
         _descend(stage, tower, classes, original, seed, process.device)
         save_file({name: value.contiguous() for name, value in text_tensors(stage, tower).items()}, place)
 
-    path = computed_once(process.cache, ["text stage", *key], ".safetensors", compute)
+    path = computed_once(process.cache, ["text stage", *key], ".safetensors", compute, process.shared)
     load_text(stage, tower, load_file(path))
     process.agree(text_tensors(stage, tower).values())
 

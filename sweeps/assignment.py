@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from sweeps.results import TrialRecord, Value
-from sweeps.stored import embeddings_cache
+from sweeps.stored import embeddings_cache, shared_embeddings
 from sweeps.study import Study
 from trainables.worker import Assignment
 
@@ -43,6 +43,7 @@ def assignment_of(record: TrialRecord, study: Study, folder: Folder) -> Assignme
         recipe=record.recipe,
         folder=folder.at(f"trials/{record.trial}").uri,
         cache=str(embeddings_cache(study.storage)),
+        shared=shared_embeddings(study.storage),
         workers=study.resources.workers,
         cpus=study.resources.cpus,
         gpus=study.resources.gpus,

@@ -4,6 +4,7 @@ import shlex
 
 import click
 
+from robustcore.addresses import without_secrets
 from sweeps.budget import how_to_go_on
 from sweeps.certify.command import certify_and_print
 from sweeps.certify.strength import Strength
@@ -17,13 +18,13 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
     sweep = outcome.sweep
     records, study = list(sweep.results.records.values()), sweep.study
     print_table(front_table(records, sweep.front(), study.objectives, study.feasible))
-    folder = sweep.folder.uri
-    click.echo(f"picture  {folder}/front.png and front.html")
-    click.echo(f"results  {folder}/results.parquet")
+    folder = sweep.folder
+    click.echo(f"picture  {folder.at('front.png').uri} and front.html")
+    click.echo(f"results  {folder.at('results.parquet').uri}")
     if outcome.mlflow.startswith("sqlite"):
         click.echo(f"MLflow   mlflow ui --backend-store-uri {outcome.mlflow}")
     else:
-        click.echo(f"MLflow   {outcome.mlflow}")
+        click.echo(f"MLflow   {without_secrets(outcome.mlflow)}")
     if outcome.warning:
         click.echo(f"warning: {outcome.warning}", err=True)
     if not sweep.is_complete() or sweep.cut_short():

@@ -4,7 +4,6 @@ Ray Tune only dispatches: which trials exist and what became of them is in ``res
 state is in its checkpoints, so a sweep that is killed loses nothing that was finished.
 """
 
-import os
 import time
 from collections import defaultdict, deque
 from dataclasses import replace
@@ -24,11 +23,10 @@ from sweeps.saving import Saving
 from sweeps.search import Search
 from sweeps.standing import Standing
 from sweeps.stop_early import Stopping
+from sweeps.stored import patience
 from sweeps.study import Study
 from sweeps.tracking import Tracker
 from trainables.worker import Assignment
-
-_PATIENCE = float(os.environ.get("SWEEP_PATIENCE", storage.PATIENCE))
 
 
 class Sweep:
@@ -37,7 +35,7 @@ class Sweep:
     def __init__(self, study: Study, results: Results, total: int, tracker: Tracker, display: Display) -> None:
         self.study = study
         self.results = results
-        self.folder = Folder(study.storage).at(study.name).kept(_PATIENCE)
+        self.folder = Folder(study.storage).at(study.name).kept(patience())
         self.ending = Ending()
         self._gallery = Gallery(study, self.folder)
         self._total = total
@@ -136,7 +134,7 @@ class Sweep:
             self._failures[trial] = result["failure"]
             if result["traceback"]:
                 self.folder.at(f"trials/{trial}").write("error.txt", result["traceback"].encode())
-                self._failures[trial] += f" (see {self.folder.at(f'trials/{trial}').uri}/error.txt)"
+                self._failures[trial] += f" (see {self.folder.at(f'trials/{trial}/error.txt').uri})"
             return
         if result["final"]:
             self._complete.add(trial)

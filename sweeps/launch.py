@@ -16,7 +16,7 @@ from sweeps.lock import Hold, locked
 from sweeps.progress import Display
 from sweeps.results import Results
 from sweeps.session import ray_session, trials_at_once
-from sweeps.stored import RESULTS, STUDY, RequestError, launched_study, stored_results
+from sweeps.stored import RESULTS, STUDY, RequestError, launched_study, patience, stored_results
 from sweeps.study import Study
 from sweeps.tracking.place import tracker_of
 
@@ -83,12 +83,14 @@ class Outcome:
 def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -> Outcome:
     from sweeps.driver import Sweep
 
+    folder = Folder(study.storage).at(study.name).kept(patience())
     with ray_session(address) as head:
         at_once = trials_at_once(study.resources)
-        Folder(study.storage).at(study.name).write(STUDY, json.dumps(study.as_json(), indent=1).encode())
+        folder.write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         tracker = tracker_of(study)
         plain = study.plain
         tracker.start_sweep({name: plain[name] for name in ("search", "resources", "objectives")}, study.text)
+        tracker.catch_up(results.records.values())
         with Display(study.name, total, study.objectives, study.feasible) as display:
             sweep = Sweep(study, results, total, tracker, display)
             sweep.ending.taken_over, sweep.ending.head_lost = hold.taken_over, head.lost

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from robustcore.storage import Folder
+from robustcore.storage import Folder, StorageLost
 from sweeps.stored import RequestError
 
 LEASE = "lease.json"
@@ -110,6 +110,8 @@ def locked(folder: Folder, study: str) -> Iterator[Hold]:
                 _flock(stack.enter_context((folder.local / "lock").open("w")), study)
                 hold = Hold(replace(folder, home=folder.uri))  # a disk that is unmounted must not be written over
             hold.take(study)
+        except StorageLost as error:
+            raise RequestError(str(error)) from None
         except OSError as error:
             raise RequestError(f"cannot write to {folder.uri} ({error.strerror or error})") from None
         stack.callback(hold.give_back)

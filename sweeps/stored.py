@@ -1,12 +1,15 @@
 """A launched study as its folder has it: what `status` and `front` need, without loading what trains."""
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from robustcore.storage import Folder
+from robustcore.addresses import without_secrets
+from robustcore.storage import PATIENCE, Folder
 from sweeps.constraint import Constraint
 from sweeps.results import Results
 
@@ -63,16 +66,36 @@ def launched_study(folder: Folder) -> "Study":
     return replace(study, storage=absolute_storage(storage + question + query)) if name == study.name else study
 
 
+def patience() -> float:
+    """Seconds for which a sweep waits for its storage: ``SWEEP_PATIENCE``. Raises RequestError where that is none."""
+    given = os.environ.get("SWEEP_PATIENCE", str(PATIENCE))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise RequestError(f"SWEEP_PATIENCE: expected a number of seconds, got {given!r}")
+    return seconds
+
+
 def embeddings_cache(storage: str) -> Path:
-    """Where original embeddings are kept: beside the studies, or in the user's cache where storage is remote."""
+    """Where original embeddings are kept: beside the studies, or in the user's cache where storage is remote.
+
+    That is each machine's own: there ``~`` is to be expanded.
+    """
     local = Folder(storage).local
-    return local / "original_embeddings" if local else Path.home() / ".cache" / "robust-sweeps"
+    return local / "original_embeddings" if local else Path("~/.cache/robust-sweeps")
+
+
+def shared_embeddings(storage: str) -> str:
+    """Where machines leave them for each other; empty where they are on the same disk."""
+    return "" if Folder(storage).local else Folder(storage).at("original_embeddings").uri
 
 
 def stored_results(folder: Folder) -> Results:
     """Raises RequestError where there are none, or where the file is damaged."""
     try:
-        return Results.read(folder.at(RESULTS).uri)
+        return folder.patiently(lambda: Results.read(folder.at(RESULTS).uri))
     except FileNotFoundError:
         raise nothing_in(folder) from None
     except ValueError as error:
@@ -81,6 +104,5 @@ def stored_results(folder: Folder) -> Results:
 
 def nothing_in(folder: Folder) -> RequestError:
     """The error where a study was never launched."""
-    return RequestError(
-        f"no results in {folder.uri}; `sweep launch` starts a study, --storage says where it was started"
-    )
+    where = without_secrets(folder.uri)
+    return RequestError(f"no results in {where}; `sweep launch` starts a study, --storage says where it was started")

@@ -24,7 +24,10 @@ MAY_IMPORT = {
 }
 
 # Inside robustcore: what each part may import besides itself and the vocabulary, which imports itself alone.
-VOCABULARY = {"errors", "intervals", "noise", "once", "precision", "process", "stalls", "storage", "types"}
+VOCABULARY = {
+    *("addresses", "clients", "errors", "intervals", "noise", "once", "precision", "process", "stalls", "storage"),
+    "types",
+}
 ORDER = {
     "attacks": set[str](),
     "losses": set[str](),

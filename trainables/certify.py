@@ -22,6 +22,7 @@ from robustcore.recipe import recipe_from
 from robustcore.storage import PATIENCE, Folder
 from robustcore.trained import Trained, load_trained
 from trainables.checkpoints import load_checkpoint
+from trainables.memory import keep_to_share
 from trainables.resources import threads
 from trainables.worker import described
 
@@ -44,6 +45,7 @@ class Part:
     samples: int
     first: int
     end: int
+    shared: str = ""  # where machines share them
     cpus: float = 1.0
     gpus: float = 0.0
 
@@ -86,7 +88,9 @@ def _study(trial: str) -> str:
 
 def _measured(part: Part) -> dict[str, Any]:
     started = time.perf_counter()
-    process = Process(device=torch.device("cuda", 0) if part.gpus else torch.device("cpu"), cache=Path(part.cache))
+    device = torch.device("cuda", 0) if part.gpus else torch.device("cpu")
+    process = Process(device=device, cache=Path(part.cache), shared=part.shared)
+    keep_to_share(part.gpus, process.device)
     trial = (json.dumps(part.recipe), part.fingerprint, part.folder, process)
     trained, suite = _trained(*trial), _suite(part.dataset, *trial)
     images = suite.images(part.dataset)

@@ -19,6 +19,7 @@ import torch
 from robustcore.process import Process
 from robustcore.recipe import Recipe, recipe_from
 from robustcore.rehearsal import Rehearsal, keep_busy, rehearse
+from trainables.memory import enough_memory
 from trainables.resources import Demand, threads
 
 _COMPANION = "from trainables.rehearse import accompany; accompany()"
@@ -30,7 +31,8 @@ def rehearsed(recipe: Recipe, demand: Demand, cache: Path, beside: int = 0) -> R
     What workers of one trial say to each other is not in it.
     """
     share = replace(recipe, data=replace(recipe.data, batch_size=-(-recipe.data.batch_size // demand.workers)))
-    found = rehearse(share, _process(demand, cache), _company(share, demand, cache, beside))
+    with enough_memory():
+        found = rehearse(share, _process(demand, cache), _company(share, demand, cache, beside))
     return replace(found, evaluation=found.evaluation / demand.workers)
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from ray import tune
 
+from robustcore.clients import resolved
 from robustcore.finetune import Progress, finetune
 from robustcore.process import Process
 from robustcore.recipe import Recipe
 from trainables import signals
+from trainables.memory import enough_memory
 from trainables.resources import HEAD, Demand, threads
 from trainables.worker import Assignment, in_place
 
@@ -31,8 +33,13 @@ class InPlaceTrial(tune.Trainable):  # type: ignore[misc]  # Ray's types are Any
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called for every later trial of the actor."""
+        self.cleanup()
         self.setup(new_config)
         return True
+
+    def cleanup(self) -> None:
+        """Called when the actor ends: of a trial that was stopped, the last checkpoint may still be on its way."""
+        self._results.close()
 
     def step(self) -> dict[str, Any]:
         """Work until the next report."""
@@ -56,6 +63,7 @@ def drive_train_run(config: dict[str, Any]) -> None:
 
     assignment = Assignment(**config["assignment"])
     signals.note_place(assignment.folder)
+    filesystem, place = resolved(assignment.folder)
     TorchTrainer(
         train_loop,
         train_loop_config=asdict(assignment),
@@ -67,7 +75,8 @@ def drive_train_run(config: dict[str, Any]) -> None:
         ),
         run_config=ray.train.RunConfig(
             name=assignment.trial,
-            storage_path=assignment.folder,
+            storage_path=place,
+            storage_filesystem=filesystem,  # ours is not as patient as the one that Ray would make
             callbacks=[TuneReportCallback(), NoteHoldings(assignment.folder), KeepTrying(assignment.folder)],
             failure_config=ray.train.FailureConfig(max_failures=-1),
         ),
@@ -85,4 +94,9 @@ def run_here(recipe: Recipe, resources: Demand, cache: Path) -> Iterator[Progres
     """The recipe's one trial in this process, without Ray and without checkpoints."""
     torch.set_num_threads(threads(resources.cpus * resources.workers))
     device = torch.device("cuda", 0) if resources.gpus else torch.device("cpu")
-    return finetune(recipe, Process(device=device, cache=cache))
+    return _within_memory(finetune(recipe, Process(device=device, cache=cache)))
+
+
+def _within_memory(progress: Iterator[Progress]) -> Iterator[Progress]:
+    with enough_memory():
+        yield from progress

@@ -5,7 +5,7 @@ The next hop is ``robustcore.finetune.finetune``.
 
 import json
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from robustcore.recipe import recipe_from
 from robustcore.storage import Folder, StorageLost
 from trainables.checkpoints import Checkpoint, Report, find_checkpoint, save_checkpoint
 from trainables.machines import MachineLeft
+from trainables.memory import free_memory, is_out_of_memory, keep_to_share, out_of_memory
 from trainables.resources import threads
+from trainables.uploads import Uploads
 
 NOTE = "failure.json"  # in a trial's folder: what one of several workers failed of
 
@@ -37,6 +39,7 @@ class Assignment:
     cpus: float = 1.0
     gpus: float = 0.0
     study: str = ""  # path or URI of the study's folder, which holds ``folder``; empty if it need not be there
+    shared: str = ""  # path or URI of the place where machines share them, empty where ``cache`` is one for all
     patience: float = 0.0  # seconds for which the trial waits for its storage
 
     @property
@@ -63,16 +66,24 @@ def reports(
     if past and past[-1].final:
         return
     earlier = past[-1].seconds if past else 0.0
-    for progress in finetune(recipe, process, saved.state if saved is not None else None, is_wanted):
-        seconds = earlier + progress.seconds
-        report = Report(progress.step, progress.metrics, seconds, progress.final, progress.samples, progress.flags)
-        past = [*past, report] if progress.metrics else past
-        if process.rank == 0:
-            save_checkpoint(folder, recipe.fingerprint(), Checkpoint(progress.state(), past))
-        if progress.metrics:
-            yield report
-        else:
-            note_rest()
+    with Uploads[Checkpoint](lambda each: save_checkpoint(folder, recipe.fingerprint(), each)) as uploads:
+
+        def rests() -> bool:
+            uploads.check()
+            return is_wanted()
+
+        for progress in finetune(recipe, process, saved.state if saved is not None else None, rests):
+            seconds = earlier + progress.seconds
+            report = Report(progress.step, progress.metrics, seconds, progress.final, progress.samples, progress.flags)
+            past = [*past, report] if progress.metrics else past
+            if process.rank == 0:
+                uploads.put(Checkpoint(progress.state(), past))
+            if progress.final or not progress.metrics:
+                uploads.finish()  # whoever hears of it may end this process
+            if progress.metrics:
+                yield report
+            else:
+                note_rest()
 
 
 def results(
@@ -81,15 +92,16 @@ def results(
     is_wanted: Rest = lambda: False,
     note_rest: Callable[[], None] = lambda: None,
     notes: Sequence[str] = (),
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """The reports as Ray results; what goes wrong in the science or in the code is a last result, not a crash.
 
     A crash is left to mean a lost machine, which Ray answers with another try. ``notes`` say what was passed over,
     ``lost`` that storage failed: then the trial is neither finished nor failed.
     """
     torch.set_num_threads(threads(assignment.cpus))
-    last = nothing(process)
+    last, end, runs_out = nothing(process), dict[str, Any](final=True), False
     try:
+        keep_to_share(assignment.gpus, process.device)
         _raise_noted_failure(assignment)
         saved, damage = _found(assignment, process)
         last["notes"] = [*notes, *damage]
@@ -101,7 +113,7 @@ def results(
     except StorageLost as error:
         if process.world_size > 1:
             raise
-        yield last | {"lost": str(error), "final": True}
+        end["lost"] = str(error)
     except Exception as error:
         failure, trace = described(error)
         if process.world_size > 1 and _is_of_another(error):
@@ -111,7 +123,13 @@ def results(
             # anew, and there all of them find this note. (A loss is the same number on every worker.)
             assignment.kept.write(NOTE, json.dumps([failure, trace]).encode())
             raise
-        yield last | {"failure": failure, "traceback": trace, "final": True}
+        end |= {"failure": failure, "traceback": trace}
+        runs_out = is_out_of_memory(error)
+    # Only here is the error gone, and with it every tensor of the frames that it came through.
+    if runs_out:
+        free_memory()
+    if len(end) > 1:
+        yield last | end
 
 
 def _found(assignment: Assignment, process: Process) -> tuple[Checkpoint | None, list[str]]:
@@ -155,20 +173,20 @@ def described(error: Exception) -> tuple[str, str]:
             return error.args[0], error.args[1]
         case InputError() | NonFiniteLoss():
             return str(error), ""
-        case torch.OutOfMemoryError():
-            return f"out of GPU memory; try a smaller data.batch_size or a larger optim.accumulate ({error})", ""
+        case _ if is_out_of_memory(error):
+            return out_of_memory(error), ""
         case _:
             return f"{type(error).__name__}: {error}".splitlines()[0], "".join(traceback.format_exception(error))
 
 
-def in_place(assignment: Assignment) -> Iterator[dict[str, Any]]:
+def in_place(assignment: Assignment) -> Generator[dict[str, Any], None, None]:
     """One worker, in the calling process; outside Ray nobody asks it to rest."""
     import ray
 
     from trainables import signals
 
     device = torch.device("cuda", 0) if assignment.gpus else torch.device("cpu")
-    process = Process(device=device, cache=Path(assignment.cache))
+    process = Process(device=device, cache=Path(assignment.cache), shared=assignment.shared)
     if not ray.is_initialized():  # to look for a message would start one
         return results(assignment, process)
     signals.note_place(assignment.folder)
@@ -189,6 +207,7 @@ def train_loop(config: dict[str, Any]) -> None:
         world_size=context.get_world_size(),
         device=ray.train.torch.get_device(),
         cache=Path(assignment.cache),
+        shared=assignment.shared,
     )
     if lost := signals.lost(assignment.folder):
         ray.train.report(nothing(process) | {"lost": lost, "final": True})

@@ -20,11 +20,15 @@ def original_embeddings(
     pixels: Pixels | NativePixels,
     folder: Path,
     device: torch.device,
+    shared: str = "",
 ) -> np.ndarray:
-    """(N, D) float32, memory-mapped read-only. ``fingerprint`` identifies ``embed``, the frozen encoder."""
+    """(N, D) float32, memory-mapped read-only. ``fingerprint`` identifies ``embed``, the frozen encoder.
+
+    For ``folder`` and ``shared`` see ``computed_once``.
+    """
     resize = vars(pixels.preprocessing) if isinstance(pixels, Pixels) else None
     key = [fingerprint, pixels.images.fingerprint, resize]
-    path = computed_once(folder, key, ".npy", lambda place: _compute(embed, pixels, place, device))
+    path = computed_once(folder, key, ".npy", lambda place: _compute(embed, pixels, place, device), shared)
     mapped: np.ndarray = np.load(path, mmap_mode="r")
     return mapped
 

@@ -44,10 +44,12 @@ def cached_probe(
     folder: Path,
     key: str,
     l2: float = L2,
+    shared: str = "",
 ) -> Probe:
     """As ``fit_probe``, once for all who name the same folder. ``key`` identifies the embeddings (model, data, size).
 
-    Whoever comes first fits it; the others, on the same machine, wait on a lock and read its file.
+    Whoever comes first fits it; the others, on the same machine, wait on a lock and read its file. For ``shared`` see
+    ``computed_once``.
     """
     answers = hashlib.sha256(np.ascontiguousarray(labels, np.int64).tobytes()).hexdigest()
 
@@ -55,7 +57,7 @@ def cached_probe(
         probe = fit_probe(embeddings, labels, num_classes, device, l2)
         save_file({"weight": probe.weight.cpu(), "bias": probe.bias.cpu()}, path)
 
-    path = computed_once(folder, [key, answers, list(embeddings.shape), num_classes, l2], ".probe", compute)
+    path = computed_once(folder, [key, answers, list(embeddings.shape), num_classes, l2], ".probe", compute, shared)
     tensors = load_file(path)
     return Probe(tensors["weight"].to(device), tensors["bias"].to(device))
 

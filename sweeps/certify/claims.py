@@ -21,7 +21,7 @@ from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from sweeps.certify.strength import Strength, data_sets, strong_attacks
 from sweeps.results import Certificate, TrialRecord
-from sweeps.stored import embeddings_cache
+from sweeps.stored import embeddings_cache, shared_embeddings
 from sweeps.study import Study
 from trainables.certify import Part
 
@@ -96,6 +96,7 @@ def claim_of(study: Study, folder: Folder, record: TrialRecord, strength: Streng
             folder=folder.at(f"trials/{record.trial}").uri,
             place=folder.at(f"certified/{record.trial}-{digest}").uri,
             cache=str(embeddings_cache(study.storage)),
+            shared=shared_embeddings(study.storage),
             dataset=name,
             count=counts[name],
             samples=samples[name],

@@ -26,7 +26,7 @@ def certify_and_print(folder: Folder, strength: Strength, address: str, kind: st
         print_table(front_table(done.records, done.certified, done.study.objectives, done.study.feasible))
         for remark in _remarks(done):
             click.echo(remark)
-        click.echo(f"picture  {folder.uri}/front.png and front.html")
+        click.echo(f"picture  {folder.at('front.png').uri} and front.html")
     for trial, why in done.failures.items():
         click.echo(f"trial {trial} could not be certified: {why}", err=True)
     if done.warning:

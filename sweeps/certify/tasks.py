@@ -48,4 +48,4 @@ def _with_traceback(part: Part, failure: str, trace: str) -> str:
     if not trace:
         return failure
     Folder(part.place).write("error.txt", trace.encode())
-    return f"{failure} (see {part.place}/error.txt)"
+    return f"{failure} (see {Folder(part.place).at('error.txt').uri})"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from robustcore.errors import InputError
 from robustcore.storage import Folder
 from sweeps.earlier import Advice, fitting, folder_of_earlier, read_advice
 from sweeps.source import STORAGE, Problem, Source, absolute_storage, default_name, did_you_mean
@@ -23,16 +24,20 @@ def earlier_problems(source: Source) -> Iterator[Problem]:
             continue
         if name == own:
             yield source.problem(place, f"'{name}' is this study itself, expected another one")
-        elif STUDY not in folder_of_earlier(name, storage).names():
-            where = folder_of_earlier(name, storage).uri
-            there = launched_in(storage)
-            near = did_you_mean(name, there) or f", expected one of: {', '.join(there) or 'none there yet'}"
-            yield source.problem(place, f"no study was launched in {where}{near}")
-        else:
+            continue
+        try:
             yield from _unreadable(source, place, name, storage)
+        except (InputError, OSError) as error:  # no address, or a storage that does not answer
+            yield source.problem(place, str(error))
 
 
 def _unreadable(source: Source, place: Any, name: str, storage: str) -> Iterator[Problem]:
+    folder = folder_of_earlier(name, storage)
+    if STUDY not in folder.names():
+        there = launched_in(storage)
+        near = did_you_mean(name, there) or f", expected one of: {', '.join(there) or 'none there yet'}"
+        yield source.problem(place, f"no study was launched in {folder.uri}{near}")
+        return
     try:
         read_advice(name, storage)
     except RequestError as error:

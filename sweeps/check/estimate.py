@@ -14,8 +14,9 @@ from sweeps.check.plan import Cost, cost_at, ends_of_cost
 from sweeps.results.records import Value
 from sweeps.stored import embeddings_cache
 from sweeps.study import Study
+from trainables.memory import CONTEXT, trials_a_gpu
 from trainables.rehearse import rehearsed
-from trainables.resources import Demand
+from trainables.resources import Demand, this_machine
 
 # Seconds on two cores, with Ray 2.60: what no rehearsal can see. The start has the end in it, drawing and MLflow.
 START_OF_RAY, START_OF_TRIAL = 15.0, 1.0
@@ -81,6 +82,7 @@ def _totals(study: Study, at_once: int, found: list[tuple[dict[str, Value], Cost
         "storage_bytes": _storage(counts, found),
         "peak_memory_bytes": max(rehearsal.memory for _, _, rehearsal in found),
         "memory_of": "GPU" if resources.gpus else "process",
+        "share_of_a_gpu": _share(resources.workers, [rehearsal for *_, rehearsal in found]),
         "at_most": study.stop_early is not None,
         "at_one_value_of": [path for path in study.knobs if path.startswith("model.") or path == "precision"],
         "rehearsals": [_told(*each) for each in found],
@@ -112,6 +114,20 @@ def _storage(counts: Mapping[str, int], found: list[tuple[dict[str, Value], Cost
     return {end: counts[end] * size[end] + shared + _PICTURES for end in counts}
 
 
+def _share(workers: int, rehearsals: list[Rehearsal]) -> dict[str, Any]:
+    """The least ``resources.gpus`` that holds a trial and packs whole trials on a GPU, or why there is none."""
+    total, memory = min(each.gpu_memory for each in rehearsals), max(each.memory for each in rehearsals)
+    if not total:
+        where = "no GPU here" if not this_machine().gpus else "resources.gpus is 0"
+        return {"gpus": None, "why": f"not measured, for the rehearsal ran on a CPU ({where})"}
+    needs = f"a trial takes {wording.size(memory + CONTEXT)} of {wording.size(total)}, CUDA's own included"
+    fitting = trials_a_gpu(memory, total)
+    if workers > 1 or fitting < 2:
+        alone = "its workers share no GPU" if workers > 1 else needs
+        return {"gpus": 1 if fitting else None, "why": f"whole GPUs: {alone}"}
+    return {"gpus": f"1/{fitting}", "trials": fitting, "why": f"1/{fitting} puts {fitting} trials on one: {needs}"}
+
+
 def _range(values: list[Any]) -> Range:
     return {"least": min(values), "most": max(values)}
 
@@ -141,6 +157,7 @@ def estimate_text(found: Mapping[str, Any]) -> str:
         **({"budget ends it after": f"{_span(found['trials_in_budget'], str)} trials"} if is_short else {}),
         "storage": _span(found["storage_bytes"], wording.size),
         f"peak memory of a {found['memory_of']}": wording.size(found["peak_memory_bytes"]),
+        "resources.gpus": found["share_of_a_gpu"]["why"],
     }
     width = max(map(len, lines)) + 2
     notes = ["At most: no trial is taken for stopped early."] if found["at_most"] else []

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from robustcore.addresses import without_secrets
 from robustcore.recipe import Recipe, recipe_from
 from sweeps.check.earlier import earlier_trials
 from sweeps.results.records import Value
-from sweeps.source import without_secrets
 from sweeps.study import Study
 
 if TYPE_CHECKING:

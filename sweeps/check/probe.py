@@ -8,7 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs
 
-from sweeps.source import without_secrets
+from robustcore.addresses import without_secrets
+from robustcore.clients import resolved
+from robustcore.errors import InputError
+from robustcore.storage import Folder, StorageLost, reason
 
 PATIENCE = 30.0  # seconds; clients of object storage retry for many minutes
 
@@ -17,13 +20,12 @@ def why_not_writable(storage: str) -> str:
     """One sentence about why nothing can be written to a path or URI; empty if it can."""
     if "://" not in storage:
         return _local(Path(storage))
-    answers = ["no answer within 30 s"]
+    answers = [f"cannot write to {without_secrets(storage)} (no answer within {PATIENCE:g} s)"]
     # A daemon: a client that never gives up must not keep the process alive.
     thread = threading.Thread(target=lambda: answers.append(_remote(storage)), daemon=True)
     thread.start()
     thread.join(PATIENCE)
-    reason = without_secrets(answers[-1])
-    return f"cannot write to {without_secrets(storage)} ({reason})" if reason else ""
+    return answers[-1]
 
 
 def _local(folder: Path) -> str:
@@ -39,18 +41,19 @@ def _local(folder: Path) -> str:
 
 def _remote(storage: str) -> str:
     try:
-        filesystem, folder = pyarrow.fs.FileSystem.from_uri(storage)
-        if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-            return _local(Path(folder))
-        was_there = filesystem.get_file_info(folder).type != pyarrow.fs.FileType.NotFound
-        name = f"{folder}/.probe-{uuid.uuid4().hex}"
-        if not was_there:
-            filesystem.create_dir(folder, recursive=True)
-        with filesystem.open_output_stream(name) as stream:
-            stream.write(b"probe")
-        filesystem.delete_file(name)
-        if not was_there:
-            filesystem.delete_dir(folder)
+        folder, (filesystem, place) = Folder(storage), resolved(storage)
+        if folder.local is not None:
+            return _local(folder.local)
+        was_there = filesystem.get_file_info(place).type != pyarrow.fs.FileType.NotFound
+        name = f".probe-{uuid.uuid4().hex}"
+        folder.write(name, b"probe")
+        folder.remove(name)
+        selector = pyarrow.fs.FileSelector(place, allow_not_found=True)
+        if not was_there and not filesystem.get_file_info(selector):  # another may have come meanwhile
+            filesystem.delete_dir(place)
+    except InputError as error:
+        return str(error)
     except (pa.ArrowException, OSError, ValueError) as error:
-        return " ".join(str(error).split())[:300]
+        words = without_secrets(reason(error) if isinstance(error, OSError) else " ".join(str(error).split())[:300])
+        return words if isinstance(error, StorageLost) else f"cannot write to {without_secrets(storage)} ({words})"
     return ""

@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustcore.addresses import without_secrets
+
 if TYPE_CHECKING:
     from sweeps.source.marked import KeyPath
 
@@ -80,11 +82,6 @@ def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 def dotted(keys: "KeyPath") -> str:
     """``recipe.attack.steps``"""
     return ".".join(map(str, keys))
-
-
-def without_secrets(text: str) -> str:
-    """``text`` without the user and password that a URI in it may carry."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from robustcore.addresses import NO_PASSWORD, check_address
 from robustcore.attacks import Attack, Clean, Climber
 from robustcore.evaluation import TAKEN, WATCH, NamedSuite, metric_names
 from robustcore.text_stage import ANGLES
@@ -39,6 +40,8 @@ def rule_problems(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
     yield from _never_stops(source, knobs)
     yield from _seeds(source)
     yield from _budget(source)
+    yield from _shares(source)
+    yield from _addresses(source)
 
 
 @cache
@@ -249,3 +252,29 @@ def _budget(source: Source) -> Iterator[Problem]:
     if budget.cost is not None and resources.gpus and resources.price_per_gpu_hour is None:
         message = "nothing says what a GPU costs; expected resources.price_per_gpu_hour"
         yield source.problem(("budget", "cost"), message)
+
+
+def _shares(source: Source) -> Iterator[Problem]:
+    """Workers of one trial sum their gradients through NCCL, which takes one process for each GPU."""
+    resources: Resources | None = part(source, Resources, "resources")
+    if resources is not None and resources.workers > 1 and 0 < resources.gpus < 1:
+        words = f"expected a whole number of GPUs for each of {resources.workers} workers, got {resources.gpus:g}"
+        yield source.problem(("resources", "gpus"), f"{words}; a GPU is shared by trials of one worker alone")
+
+
+def _addresses(source: Source) -> Iterator[Problem]:
+    """They are kept in files, logs and MLflow: none may hold a password."""
+    earlier = source.at("search", "warm_start")
+    names = earlier if isinstance(earlier, list) else []
+    places = [(("storage",), source.at("storage")), *((("search", "warm_start", i), n) for i, n in enumerate(names))]
+    for place, address in places:
+        try:
+            check_address(str(address or ""))
+        except ValueError as error:
+            yield source.problem(place, str(error))
+    server = str(source.at("mlflow") or "")
+    if re.match(r"[^/]*://[^/@]*:[^@]*@", server):
+        own = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        yield source.problem(
+            ("mlflow",), f"{NO_PASSWORD}: put it in {own if server.startswith('http') else 'the environment'}"
+        )

@@ -6,11 +6,13 @@ dead server did not take is replayed later, in this process or in that of the ne
 
 import json
 import os
+import shutil
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -41,18 +43,17 @@ class Tracker:
     """Spools events to ``folder`` at once, replays them to the MLflow at ``uri`` from a background thread.
 
     ``uri`` is ``sqlite:///...`` or a tracking server's; ``artifacts`` is where a new experiment keeps its
-    files (a server has its own place: None). ``warning`` is one sentence while the server takes no events.
+    files (a server has its own place: None). ``sweep`` is the sweep's id where it is known from elsewhere.
+    ``warning`` is one sentence while the server takes no events.
     """
 
-    def __init__(self, uri: str, study: str, folder: Path, artifacts: str | None) -> None:
+    def __init__(self, uri: str, study: str, folder: Path, artifacts: str | None, sweep: str = "") -> None:
         self.uri, self.study, self.folder, self.artifacts = uri, study, folder, artifacts
         self.warning = ""
         self._rejected = 0
-        self._told: set[tuple[str, int]] | None = None
-        self.spool = Spool(folder)
         self.ids_file = folder / "runs.json"
-        if not self.ids_file.exists():
-            replace_file(self.ids_file, json.dumps({"sweep": uuid.uuid4().hex}).encode())
+        _prepare(self.ids_file, sweep)
+        self.spool = Spool(folder)
         self._wake, self._closing, self._stop = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._replay, name="mlflow", daemon=True)
 
@@ -60,14 +61,26 @@ class Tracker:
         """The parent run, created once even across resumes; it is RUNNING again from here on."""
         self._spool("sweep", params=params, study=study_yaml)
 
+    @cached_property
+    def _told(self) -> set[tuple[str, int]]:
+        """Trials and steps that this machine has spooled."""
+        return {(event["trial"], event["step"]) for event in self.spool.events() if event["kind"] == "evaluate"}
+
+    def catch_up(self, records: Iterable[TrialRecord]) -> None:
+        """Tell of trials that another machine ran: it may never have sent it; what the server has, it takes no more."""
+        for record in records:
+            if any((record.trial, evaluation.step) not in self._told for evaluation in record.evaluations):
+                self.start_trial(record)
+                for evaluation in record.evaluations:
+                    self.evaluate(record, evaluation)
+                self.end_trial(record)
+
     def start_trial(self, record: TrialRecord) -> None:
         """The child run: knobs and the flattened recipe as parameters, the recipe as ``recipe.json``."""
         self._spool("trial", trial=record.trial, knobs=record.knobs, recipe=record.recipe)
 
     def evaluate(self, record: TrialRecord, evaluation: Evaluation) -> None:
         """Metrics by step, once: a trial that goes on after a kill reports its past again."""
-        if self._told is None:
-            self._told = {(e["trial"], e["step"]) for e in self.spool.events() if e["kind"] == "evaluate"}
         if (record.trial, evaluation.step) in self._told:
             return
         self._told.add((record.trial, evaluation.step))
@@ -216,6 +229,16 @@ class Tracker:
         if not parts.hostname:
             return f"MLflow at {self.uri}"
         return f"MLflow at {parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def _prepare(ids_file: Path, sweep: str) -> None:
+    """The file is there; what a deleted sweep in the same place left is gone. Of a ``sweep`` others make runs too."""
+    if ids_file.exists():
+        if not sweep or json.loads(ids_file.read_text())["sweep"] == sweep:
+            return
+        shutil.rmtree(ids_file.parent)
+    ids = {"sweep": sweep, "runs": {}, "shared": True} if sweep else {"sweep": uuid.uuid4().hex}
+    replace_file(ids_file, json.dumps(ids).encode())
 
 
 def set_environment() -> None:

@@ -54,10 +54,12 @@ class Runs:
         self.ids_file, self.front_files = ids_file, front_files
         self.ids: dict[str, Any] = json.loads(ids_file.read_text())
         self.study = study
+        self._known: dict[str, int] = {}  # of runs that another machine may have told of: their last step
         self._may_have_begun = True  # a run that is not in ``ids`` may be there: what made it was killed, or cut off
         self.is_new = not self._still_there()
         if self.is_new:
             self._note(experiment=self._experiment(artifacts), runs={}, front=[])
+            self._note(front=self._marked())
 
     def _still_there(self) -> bool:
         """Whether the server still holds what ``ids`` says: it may be another server, or an emptied one."""
@@ -78,6 +80,11 @@ class Runs:
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
+
+    def _marked(self) -> list[str]:
+        """The front as another machine has left it."""
+        where = f"tags.`sweep.id` = '{self.ids['sweep']}' and tags.pareto = 'true'"
+        return [run.data.tags["sweep.trial"] for run in self.client.search_runs([self.ids["experiment"]], where)]
 
     def _note(self, **changes: Any) -> None:
         self.ids |= changes
@@ -102,7 +109,7 @@ class Runs:
                 raise
             raise judged from error
         self._note(runs=self.ids["runs"])
-        self._may_have_begun = False
+        self._may_have_begun = bool(self.ids.get("shared"))
 
     def _apply_to_parent(self, events: Sequence[Event]) -> None:
         fronts = [event for event in events if event["kind"] == "front"]
@@ -135,7 +142,7 @@ class Runs:
         metrics = [
             Metric(_key(name), value, event["time"], event["step"])
             for event in events
-            if event["kind"] == "evaluate"
+            if event["kind"] == "evaluate" and not self._is_there(run, event)
             for name, value in event["metrics"].items()
         ]
         # Events that waited since an older version lack some.
@@ -156,6 +163,15 @@ class Runs:
             self.client.update_run(run, status="RUNNING")
         if start:
             self.client.log_text(run, json.dumps(start["recipe"], indent=2), "recipe.json")
+
+    def _is_there(self, run: str, event: Event) -> bool:
+        """Another machine may have told it, and lost what it measured with its storage."""
+        if not self.ids.get("shared"):
+            return False
+        if run not in self._known:
+            points = self.client.get_metric_history(run, _key(next(iter(event["metrics"]), "loss")))
+            self._known[run] = max((point.step for point in points), default=-1)
+        return bool(event["step"] <= self._known[run])
 
     def _front(self, event: Event) -> None:
         before, now = self.ids["front"], event["front"]

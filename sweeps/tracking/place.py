@@ -1,16 +1,25 @@
-"""Where the runs of a study are tracked: its own MLflow, else a file beside its results."""
+"""Where the runs of a study are tracked: its own MLflow, else a file beside its results.
 
+Events wait on the local disk. Where the results are elsewhere, the id that all runs of the sweep bear lies beside
+them, so that a machine which goes on with the sweep goes on in the same runs.
+"""
+
+import hashlib
+import json
+import uuid
 from pathlib import Path
 
 from robustcore.storage import Folder
 from sweeps.study import Study
 from sweeps.tracking import Tracker
 
+_IDS = "mlflow.json"
+
 
 def tracker_of(study: Study) -> Tracker:
     """A tracker of the study's runs; those of an earlier process are known to it."""
     uri, artifacts = _mlflow(study)
-    return Tracker(uri, study.name, _spool(study), artifacts)
+    return Tracker(uri, study.name, _spool(study), artifacts, _id(study))
 
 
 def _mlflow(study: Study) -> tuple[str, str | None]:
@@ -23,6 +32,22 @@ def _mlflow(study: Study) -> tuple[str, str | None]:
 
 
 def _spool(study: Study) -> Path:
-    """Events wait on the local disk, whatever the storage."""
-    local = Folder(study.storage).at(study.name).local
-    return (local or Path.home() / ".cache" / "robust-sweeps" / study.name) / "mlflow"
+    """One for each study, though others elsewhere may have its name."""
+    folder = Folder(study.storage).at(study.name)
+    if folder.local is not None:
+        return folder.local / "mlflow"
+    digest = hashlib.sha256(folder.uri.encode()).hexdigest()[:8]
+    return Path.home() / ".cache" / "robust-sweeps" / f"{study.name}-{digest}" / "mlflow"
+
+
+def _id(study: Study) -> str:
+    """Empty where the events lie beside the results, and the id with them. Raises OSError."""
+    folder = Folder(study.storage).at(study.name)
+    if folder.local is not None:
+        return ""
+    try:
+        return str(json.loads(folder.read(_IDS))["sweep"])
+    except FileNotFoundError:
+        sweep = uuid.uuid4().hex
+        folder.write(_IDS, json.dumps({"sweep": sweep}).encode())
+        return sweep

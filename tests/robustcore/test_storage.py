@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcore.storage import Folder, StorageLost, shown
+from robustcore.storage import Folder, StorageLost
 
 forms = pytest.mark.parametrize("form", ["path", "uri"])
 
@@ -56,11 +56,10 @@ def test_a_place_that_cannot_be_written_raises_oserror(tmp_path: Path) -> None:
         folder(tmp_path, "path").write("one", b"1")
 
 
-@pytest.mark.parametrize("uri", ["/a/b", "s3://bucket/a", "s3://key:secret@bucket/a?region=x&scheme=http"])
+@pytest.mark.parametrize("uri", ["/a/b", "s3://bucket/a", "s3://bucket/a?region=x&scheme=http"])
 def test_above_undoes_at(uri: str) -> None:
     assert Folder(uri).at("name").above == Folder(uri)
-    assert "secret" not in shown(uri)
-    assert "?" not in shown(uri)
+    assert Folder(uri).at("name").uri.count("?") == uri.count("?")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from robustcore.storage import StorageLost
-from sweeps import driver
 from sweeps.ending import Ending
 from sweeps.options import Verbs
 from sweeps.study import Study, load_study
@@ -109,7 +108,7 @@ def test_an_ended_sweep_asks_for_no_more_trials_and_is_not_complete(study: Study
 def test_results_that_cannot_be_saved_end_the_sweep_and_are_found_again(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "_PATIENCE", 0.2)
+    monkeypatch.setenv("SWEEP_PATIENCE", "0.2")
     only = session(study)
     trial = only.begin()
     folder = Path(study.storage)

@@ -89,6 +89,30 @@ def test_a_budget_that_ends_the_sweep_early_says_after_how_many_trials(
     assert ("budget ends it after" in estimate_text(budgeted)) == (paid is not None)
 
 
+@pytest.mark.parametrize(
+    ("resources", "memory", "gpus", "said"),
+    [
+        ("{gpus: 1}", 4, "1/3", "1/3 puts 3 trials on one: a trial takes 4.92 GB of 17.2 GB"),
+        ("{gpus: 1}", 1, "1/10", "1/10 puts 10 trials on one"),
+        ("{gpus: 1}", 12, 1, "whole GPUs: a trial takes 13"),
+        ("{gpus: 1}", 20, None, "whole GPUs: a trial takes 22"),
+        ("{workers: 2, gpus: 1}", 1, 1, "whole GPUs: its workers share no GPU"),
+    ],
+)
+def test_a_share_of_a_gpu_is_advised_that_packs_whole_trials(
+    resources: str, memory: float, gpus: Any, said: str, tmp_path: Path
+) -> None:
+    def held(recipe: Recipe) -> Rehearsal:
+        return replace(took(recipe), memory=int(memory * 2**30), gpu_memory=16 * 2**30)
+
+    asked = study(tmp_path, f"resources={resources}")
+    found = estimate(asked, 2, held)
+    assert found["share_of_a_gpu"]["gpus"] == gpus
+    assert said in estimate_text(found)
+    if isinstance(gpus, str):
+        assert study(tmp_path, f"resources.gpus={gpus}").resources.gpus == pytest.approx(1 / int(gpus[2:]))
+
+
 def test_check_measures_here_and_says_what_the_sweep_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = write_study(tmp_path)
@@ -105,6 +129,7 @@ def test_check_measures_here_and_says_what_the_sweep_takes(tmp_path: Path, monke
     assert found["storage_bytes"]["least"] > 100_000
     assert not (tmp_path / "runs" / "tiny").exists()
     text = estimate_text(found)
+    assert "ran on a CPU" in text
     for words in ("trials", "optimiser steps", "CPU-hours", "wall time", "storage", "peak memory of a process"):
         assert words in text
 

@@ -103,6 +103,50 @@ def test_a_parent_that_is_going_is_running_again(store: str, tmp_path: Path) -> 
     second.close("FINISHED", PATIENCE)
 
 
+def test_another_machine_goes_on_in_the_same_runs_and_tells_what_the_first_could_not(
+    store: str, tmp_path: Path
+) -> None:
+    """The first told of a step that its storage then lost, and never sent the end of what it had finished."""
+    records = longer(study(4))
+    machines = [Tracker(store, "alpha_study", tmp_path / m, str(tmp_path / "artifacts"), "an-id") for m in ("a", "b")]
+    first, other = machines
+    first.start_sweep({"objectives": {"clean": "max"}}, "name: alpha_study\n")
+    for record in records[:2]:
+        first.start_trial(record)
+        first.evaluate(record, record.evaluations[0])
+        first.update_front([record], 0.1, 1, {})
+    first.close(None, PATIENCE)
+
+    other.start_sweep({"objectives": {"clean": "max"}}, "name: alpha_study\n")
+    other.catch_up(records[:1])
+    other.catch_up(records[:1])
+    for record in records[1:]:
+        other.start_trial(record)
+        for evaluation in record.evaluations:
+            other.evaluate(record, evaluation)
+        other.end_trial(record)
+    other.update_front(records[3:], 0.4, 4, {})
+    assert other.close("FINISHED", PATIENCE) == ""
+
+    parent, children = stored(store)
+    assert parent.info.status == "FINISHED"
+    assert sorted(children) == [record.trial for record in records]
+    for record in records:
+        assert children[record.trial].data.tags["sweep.state"] == record.state
+        for name in record.metrics:
+            points = [(each.step, each.metrics[name]) for each in record.evaluations]
+            assert history(store, children[record.trial], name) == points
+    assert [name for name, run in children.items() if run.data.tags.get("pareto") == "true"] == [records[3].trial]
+
+
+def test_a_sweep_that_was_deleted_leaves_nothing_to_one_in_its_place(store: str, tmp_path: Path) -> None:
+    for sweep in ("an-id", "another"):
+        tracker = Tracker(store, "alpha_study", tmp_path / "spool", None, sweep)
+        assert tracker.spool.pending() == []
+        tracker.spool.append({"kind": "trial"})
+    assert json.loads(tracker.ids_file.read_text())["sweep"] == "another"
+
+
 def test_replaying_everything_again_changes_nothing(store: str, tmp_path: Path) -> None:
     records = longer(study(4))
     first = tracker_of(store, tmp_path)
