@@ -25,7 +25,7 @@ _KNOCK, _PATIENCE = 5.0, 30.0  # seconds; a network may be away for a moment
 
 
 class HeadLost(BaseException):
-    """Ray is gone. No Exception: nobody shall try to clean up with it."""
+    """Ray is gone, in one sentence. No Exception: nobody shall try to clean up with it."""
 
 
 class Head:
@@ -40,6 +40,11 @@ class Head:
         self._lost = self._lost or self._look()
         return self._lost
 
+    def check(self) -> None:
+        """Raises HeadLost."""
+        if self.lost():
+            raise HeadLost(self.lost())
+
     def run(self, work: Callable[[], None]) -> None:
         """Returns, or raises, as ``work`` does; HeadLost where that still waits for a head that is gone."""
         # Kept as long as this: what the traceback of a HeadLost holds would call Ray when it is deleted.
@@ -49,7 +54,7 @@ class Head:
             wait([self._done], _LOOK)
         wait([self._done], _GRACE)
         if not self._done.done():
-            raise HeadLost
+            raise HeadLost(self.lost())
         self._done.result()
 
     def leave(self) -> None:

@@ -99,15 +99,14 @@ def _attack(done: Certification, claims: Sequence[Claim], address: str, console:
     todo = [part for parts in left.values() for part in parts]
     total = sum(images(claim.parts) for claim in claims)
     with ExitStack() as stack:
-        if todo:
-            stack.enter_context(ray_session(address))
+        head = stack.enter_context(ray_session(address)) if todo else None
         name = done.study.name
         display = stack.enter_context(CertifyDisplay(name, total, total - images(todo), len(claims), console))
         for claim in claims:
             if not left[claim.trial]:
                 _settle(done, claim, display)
         by_trial = {claim.trial: claim for claim in claims}
-        for part, failure in measured(todo, done.study.resources):
+        for part, failure in measured(todo, done.study.resources, head):
             rest = left[part.trial]
             rest.remove(part)
             if failure and part.trial not in done.failures:

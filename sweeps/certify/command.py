@@ -9,6 +9,7 @@ from rich.console import Console
 from robustcore.storage import Folder
 from sweeps.certify import Certification, certify_study
 from sweeps.certify.strength import Strength
+from sweeps.head import HeadLost
 from sweeps.options import FAILED, print_table
 from sweeps.report import front_json, front_table
 
@@ -17,8 +18,8 @@ def certify_and_print(folder: Folder, strength: Strength, address: str, kind: st
     """Certify the front and say what came of it; the exit code."""
     try:
         done = certify_study(folder, strength, address, Console(stderr=kind == "json"))
-    except KeyboardInterrupt:
-        click.echo("interrupted; the same command goes on where this one was", err=True)
+    except (KeyboardInterrupt, HeadLost) as error:
+        click.echo(f"{str(error) or 'interrupted'}; the same command goes on where this one was", err=True)
         return FAILED
     if kind == "json":
         click.echo(_as_json(done))

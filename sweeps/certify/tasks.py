@@ -7,17 +7,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from robustcore.storage import Folder
+from sweeps.head import Head
 from sweeps.session import tasks_at_once
 from sweeps.study import Resources
 from trainables.certify import Part, measure
 
 
-def measured(parts: Sequence[Part], resources: Resources) -> Iterator[tuple[Part, str]]:
+def measured(parts: Sequence[Part], resources: Resources, head: Head | None) -> Iterator[tuple[Part, str]]:
     """Each part as it ends, with a sentence where it failed; the rest of a trial that failed is left out.
 
-    Raises RequestError where nothing of the cluster can hold one.
+    ``head`` may be None where there are no parts. Raises RequestError where nothing of the cluster can hold one,
+    HeadLost when the cluster is gone.
     """
-    if not parts:
+    if not parts or head is None:
         return
     import ray
 
@@ -32,10 +34,13 @@ def measured(parts: Sequence[Part], resources: Resources) -> Iterator[tuple[Part
                 running[task.remote(part)] = part
         if not running:
             return
-        (ended,), _ = ray.wait(list(running), num_returns=1)
-        part = running.pop(ended)
+        ended: list[ray.ObjectRef] = []
+        while not ended:
+            head.check()
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=1)
+        part = running.pop(ended[0])
         try:
-            failure, trace = ray.get(ended)
+            failure, trace = ray.get(ended[0])
         except ray.exceptions.RayError as error:  # Ray has tried again before: the processes were lost each time
             failure, trace = f"its process was lost ({' '.join(str(error).split())[:200]})", ""
         if failure:
