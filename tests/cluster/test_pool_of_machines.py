@@ -8,7 +8,7 @@ from tests.cluster.machines import IDLE, Watch, machines
 from tests.cluster.swept import EVERY, PATIENCE, study, swept, watched_path
 from tests.sweeps import faults
 
-MOST, TRIALS, STEPS = 2, 3, 40
+MOST, TRIALS, STEPS = 2, 2, 40
 LATE = 5.0  # seconds that a machine may stay longer than it must
 
 
@@ -35,8 +35,13 @@ def done(pool, tmp_path_factory):
         yield found, watch
 
 
-def test_every_trial_ends_although_machines_are_lost(done):
-    assert [(trial["state"], trial["step"]) for trial in done[0].trials()] == [("finished", STEPS)] * TRIALS
+@pytest.fixture(scope="module")
+def trials(done):
+    return done[0].trials()
+
+
+def test_every_trial_ends_although_machines_are_lost(trials):
+    assert [(trial["state"], trial["step"]) for trial in trials] == [("finished", STEPS)] * TRIALS
 
 
 def test_the_pool_grows_from_nothing_to_its_most_and_is_empty_soon_after_the_last_trial(done):
@@ -53,8 +58,8 @@ def test_a_lost_machine_costs_the_steps_since_the_last_checkpoint_and_one_that_g
     assert 0 <= lost <= EVERY  # of both together
 
 
-def test_the_records_say_what_happened_and_no_try_is_counted(done):
-    notes = [note for trial in done[0].trials() for note in trial.get("notes", [])]
+def test_the_records_say_what_happened_and_no_try_is_counted(trials):
+    notes = [note for trial in trials for note in trial.get("notes", [])]
     assert notes
     assert all(re.fullmatch(r"its machine was taken away after step \d+", note) for note in notes)
 
