@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,19 +80,18 @@ def story(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Story:
     mlflow = f"sqlite:///{root}/mlflow.db"
     study = write_study(root, LONGER + f"mlflow: {mlflow}\n")
     one, other = Machine(root / "one"), Machine(root / "other")
-    launch = one.start("launch", study, "--storage", STORAGE, SWEEP_PATIENCE="1")
-    wait_until(lambda: evaluations() >= 2)
-    server.stop()
-    lost = launch.communicate(timeout=120)[0]
+    with one.start("launch", study, "--storage", STORAGE, SWEEP_PATIENCE="1") as launch:
+        wait_for_evaluations(2, launch)
+        server.stop()
+        lost = launch.communicate(timeout=120)[0]
     assert launch.returncode == 1, lost
     server.start()
-    resume = other.start("resume", study, "--storage", STORAGE)
-    before = evaluations()
-    wait_until(lambda: evaluations() > before)
-    server.stop()
-    time.sleep(4)
-    server.start()
-    resumed = resume.communicate(timeout=240)[0]
+    with other.start("resume", study, "--storage", STORAGE) as resume:
+        wait_for_evaluations(evaluations() + 1, resume)
+        server.stop()
+        time.sleep(4)
+        server.start()
+        resumed = resume.communicate(timeout=240)[0]
     assert resume.returncode == 0, resumed
     return Story(study, mlflow, lost, resumed, other)
 
@@ -106,10 +105,12 @@ def evaluations() -> int:
     return sum(len(record.evaluations) for record in records)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+def wait_for_evaluations(count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while evaluations() < count:
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"waited in vain for {count} evaluations:\n{process.communicate()[0]}")
         time.sleep(0.1)
 
 
