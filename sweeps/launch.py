@@ -1,10 +1,10 @@
 """Study -> Tuner.fit(): start a sweep, or go on with one. The next hop is ``trainables.trial``, through Ray Tune."""
 
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from robustcore.storage import Folder
@@ -95,8 +95,8 @@ def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -
             sweep = Sweep(study, results, total, tracker, display)
             sweep.ending.taken_over, sweep.ending.head_lost = hold.taken_over, head.lost
             with sweep.ending.on_signals():
-                with suppress(HeadLost):
-                    head.run(lambda: _fit(study, sweep, at_once))
+                with suppress(HeadLost), TemporaryDirectory(prefix="sweep-", ignore_cleanup_errors=True) as scratch:
+                    head.run(lambda: _fit(study, sweep, at_once, scratch))
                 sweep.close()
     warning = tracker.close("FINISHED" if sweep.is_complete() else "KILLED")
     if sweep.ending.error is not None:
@@ -104,7 +104,7 @@ def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -
     return Outcome(sweep, tracker.uri, warning)
 
 
-def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
+def _fit(study: Study, sweep: "Sweep", at_once: int, scratch: str) -> None:
     from ray import tune
 
     from sweeps.hooks import Judge, Stop, Suggest, Watch
@@ -114,27 +114,26 @@ def _fit(study: Study, sweep: "Sweep", at_once: int) -> None:
 
     resources, watch = study.resources, Watch(sweep)
     shape = Assignment("", {}, "", "", resources.workers, resources.cpus, resources.gpus)
-    with tempfile.TemporaryDirectory(prefix="sweep-tune-") as scratch:
-        tune.Tuner(
-            trainable(shape),
-            tune_config=tune.TuneConfig(
-                search_alg=Suggest(sweep),
-                scheduler=Judge(sweep, watch),
-                num_samples=-1,
-                max_concurrent_trials=at_once,
-                reuse_actors=resources.workers == 1,
-            ),
-            run_config=tune.RunConfig(
-                name=study.name,
-                storage_path=scratch,
-                callbacks=[watch],
-                stop=Stop(sweep),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=-1),  # ``Judge`` ends it
-                # Trials write their own checkpoints; Tune shall not ask for any.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            ),
-        ).fit()
+    tune.Tuner(
+        trainable(shape),
+        tune_config=tune.TuneConfig(
+            search_alg=Suggest(sweep),
+            scheduler=Judge(sweep, watch),
+            num_samples=-1,
+            max_concurrent_trials=at_once,
+            reuse_actors=resources.workers == 1,
+        ),
+        run_config=tune.RunConfig(
+            name=study.name,
+            storage_path=scratch,
+            callbacks=[watch],
+            stop=Stop(sweep),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=-1),  # ``Judge`` ends it
+            # Trials write their own checkpoints; Tune shall not ask for any.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        ),
+    ).fit()
     for record in sweep.unfinished():  # of those that it stops with the sweep, Tune does not tell
         if record.state == "running":
             free(sweep.folder.at(f"trials/{record.trial}").uri)

@@ -95,14 +95,14 @@ def result(step: int, final: bool = False, failure: str = "", traceback: str = "
     return {**plain, "device": "cpu", "failure": failure, "traceback": traceback, "lost": "", "notes": []}
 
 
-def session(study: Study, total: int | None = None) -> Session:
-    """A process that launches the study, or goes on with it where it has results."""
+def session(study: Study, total: int | None = None, tracker: Tracker | None = None) -> Session:
+    """A process that launches the study, or goes on with it where it has results; a ``tracker`` hears what happens."""
     uri = f"{study.storage}/{study.name}/results.parquet"
     results = Results.read(uri) if Path(uri).exists() else Results(uri)
     heard, shown = Heard(), io.StringIO()
     total = study.num_trials() if total is None else total
     display = Display(study.name, total, study.objectives, study.feasible, Console(file=shown, width=200))
-    sweep = Sweep(study, results, total, cast(Tracker, heard), display)
+    sweep = Sweep(study, results, total, tracker or cast(Tracker, heard), display)
     sweep._gallery._drawn = time.monotonic()  # pictures take a second, and the end draws them anyway
     return Session(sweep, heard, shown)
 

@@ -13,10 +13,16 @@ from mlflow.tracking import MlflowClient
 from robustcore.finetune import finetune
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
+from sweeps.conclusion import conclude
 from sweeps.insight.rerun import rerun
+from sweeps.launch import Outcome
+from sweeps.lock import locked
+from sweeps.study import load_study
+from sweeps.tracking.place import tracker_of
 from tests.chaos import Chaos, drawn, facts
 from tests.sweeps import faults
 from tests.sweeps.commands import STUDY, answer, status, sweep, write_study
+from tests.sweeps.sessions import session
 from tests.sweeps.sockets import listening
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
@@ -91,8 +97,6 @@ def test_the_same_knobs_are_not_paid_for_twice(trials):
 
 
 def test_metrics_are_those_of_the_same_recipe_run_alone(swept, trials):
-    from sweeps.study import load_study
-
     trial = next(trial for trial in trials if trial["state"] == "finished" and not trial.get("copy_of"))
     recipe = recipe_from(load_study(str(swept[0])).recipe_at(trial["knobs"]))
     *_, last = finetune(recipe)
@@ -104,8 +108,6 @@ def test_metrics_are_those_of_the_same_recipe_run_alone(swept, trials):
 
 
 def test_the_best_of_the_search_run_again_with_another_seed(swept, trials):
-    from sweeps.study import load_study
-
     repeats = {trial["repeat_of"]: trial for trial in trials if "repeat_of" in trial}
     printed = json.loads(answer("front", swept[0], "--storage", swept[1], "--format", "json").stdout)
     assert printed
@@ -235,8 +237,6 @@ class Observed(Chaos):
 
 
 def test_a_sweep_that_is_killed_and_damaged_goes_on_where_it_was_as_if_nothing_had_happened(tmp_path):
-    from sweeps.study import load_study
-
     study = write_study(tmp_path, STUDY.replace("steps: 4}", "steps: 32}").replace("every: 2", "every: 4"))
     observed = Observed(study, tmp_path / "runs", drawn(0), every=4)
     observed.run(["actor", "gcs_server"], reports=16)
@@ -260,20 +260,23 @@ def test_a_sweep_that_is_killed_and_damaged_goes_on_where_it_was_as_if_nothing_h
 
 
 def test_a_study_that_is_running_is_not_started_twice(tmp_path):
-    from robustcore.storage import Folder
-    from sweeps.lock import locked
-
     study = write_study(tmp_path)
     with locked(Folder(str(tmp_path / "runs" / "tiny")), "tiny"):
         refused = answer("launch", study, "--storage", tmp_path / "runs", code=2)
     assert "another process runs the study 'tiny'" in refused.stderr
 
 
-def test_a_dead_mlflow_server_costs_a_warning_and_nothing_else(tmp_path):
-    study = write_study(tmp_path)
-    done = sweep(
-        "launch", study, "--storage", tmp_path / "runs", "--trials", 1, "--set", "mlflow=http://127.0.0.1:9", code=0
-    )
-    assert "warning" in done.stderr
-    assert "sweep resume" in done.stderr
-    assert [trial["state"] for trial in status(study, tmp_path / "runs")] == ["finished"]
+def test_a_dead_mlflow_server_costs_a_warning_and_nothing_else(tmp_path, capsys):
+    settings = [f"storage={tmp_path / 'runs'}", "mlflow=http://127.0.0.1:9"]
+    study = load_study(str(write_study(tmp_path)), settings)
+    tracker = tracker_of(study)
+    tracker.start_sweep({}, study.text)
+    only = session(study, tracker=tracker)
+    for trial in only.assignments():
+        only.run(trial)
+    only.sweep.close()
+    assert conclude(Outcome(only.sweep, tracker.uri, tracker.close("FINISHED")), None, "local") == 0
+    said = capsys.readouterr().err
+    assert "warning" in said
+    assert "sweep resume" in said
+    assert {record.state for record in only.on_disk.values()} == {"finished"}
