@@ -95,7 +95,7 @@ def _seen(known: Sequence[Curve], broken: Sequence[Curve]) -> Seen:
     shares = np.array([1.0 if curve.is_whole else curve.shares[-1] for curve in known])
     for share in np.unique(shares[shares < 1]):
         there = np.flatnonzero(shares == share)
-        told = ends([known[each] for each in there], float(share), whole)
+        told = ends([known[int(each)] for each in there], float(share), whole)
         # Before that can be told: as they are, which the rest of the training may change.
         values[there], deviations = told or (now[there], (1 - share) * now.std(axis=0) + 1e-9)
         doubts[there] = _CAUTION * deviations
@@ -114,7 +114,7 @@ class _Gain:
 
     def __init__(self, believed: Array, corner: Array, generator: np.random.Generator, ways: int = _WAYS) -> None:
         self._objectives = objectives = len(corner)
-        kept = (believed[:, objectives:] >= 0).all(axis=1)
+        kept = np.asarray((believed[:, objectives:] >= 0).all(axis=1))
         values = np.where(kept[:, None], believed[:, :objectives], np.nan)
         self.front = np.flatnonzero(non_dominated(values) if kept.any() else np.full(len(believed), True))
         front = believed[self.front, :objectives]

@@ -46,7 +46,7 @@ class Process:
 
     def noise(self) -> Array:
         """(outputs,) the deviation of a value from what is at its place."""
-        return np.array([output.noise for output in self._outputs]) * self._scale
+        return np.asarray(np.array([output.noise for output in self._outputs]) * self._scale)
 
     def caution(self) -> Array:
         """(outputs,) at least 1: how far off, in its own deviations, each value was for who knew all others alone."""

@@ -35,7 +35,7 @@ class Search:
     names studies of the same storage, or the folders of others, whose finished trials advise the sampler.
     """
 
-    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "gp"
     seed: Count = 0
     trials: PositiveCount = 32
     seeds: PositiveCount = 1  # of front candidates, their first one included
