@@ -212,7 +212,7 @@ def test_too_few_trials_are_no_surface(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_surfaces_are_accuracies_of_their_own_study(name: str) -> None:
     surface = SHIPPED[name]()
-    recipes = from_cube(surface.study.knobs, np.random.default_rng(0).random((64, 3)))
+    recipes = from_cube(surface.study.knobs, np.random.default_rng(0).random((64, len(surface.study.knobs))))
     curves = surface.curves(recipes)
     assert curves.shape == (64, len(surface.steps), 2)
     assert (curves >= 0).all()
