@@ -25,7 +25,7 @@ def draw(runs: dict[str, dict[str, list[Run]]], budget: float) -> bytes:
             curve = median_curve(each, grid)
             curve[curve == 0] = np.nan  # nothing has finished yet
             colour = _COLOURS[samplers.index(sampler) % len(_COLOURS)]
-            style = ":" if "forecast" in stops else "--" if stops else "-"
+            style = ":" if "forecast" in name else "--" if stops else "-"
             ax.plot(grid, curve, style, color=colour, linewidth=1.8, label=name)
         ax.axhline(TARGET, color=INK, linewidth=0.8, linestyle=":")
         ax.set_title(surface, color=INK, fontsize=11, parse_math=False)
