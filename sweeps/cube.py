@@ -32,6 +32,16 @@ def from_cube(space: Space, places: Array) -> list[dict[str, Value]]:
     ]
 
 
+def snapped(space: Space, places: Array) -> Array:
+    """The same places (n, knobs) in [0, 1), those of listed values moved to where ``to_cube`` has them."""
+    moved = places.copy()
+    for column, knob in enumerate(space.values()):
+        if isinstance(knob, Choice | Integer):
+            count = len(knob.choice) if isinstance(knob, Choice) else knob.integer[1] - knob.integer[0] + 1
+            moved[:, column] = (np.floor(places[:, column] * count) + 0.5) / count
+    return moved
+
+
 def coordinates(space: Space, places: Array) -> Array:
     """(n, coordinates) to measure distances in: numbers as they are; between any two texts it is as far."""
     columns = []

@@ -111,10 +111,10 @@ class Sweep:
             return False
         if self._stopping is None or record.repeat_of:
             return True
-        if not self._stopping.remember(trial, step, result["metrics"]):
+        if not self._stopping.remember(record, step, result["metrics"]):
             return True
         self._judged.add(trial)  # the verdict is not to be made twice, on what may then be known
-        if self._stopping.goes_on(trial, step, result["metrics"]):
+        if self._stopping.goes_on(record, step, result["metrics"]):
             return True
         record.reason = f"among the worse at step {step}"
         return False
@@ -140,7 +140,7 @@ class Sweep:
             self._complete.add(trial)
         evaluation = Evaluation(result["step"], result["metrics"], result["seconds"])
         if self._stopping and result["final"] and not record.repeat_of:
-            self._stopping.remember(trial, evaluation.step, evaluation.metrics)
+            self._stopping.remember(record, evaluation.step, evaluation.metrics)
         if record.record(evaluation):
             record.samples, record.flags = result["samples"], result["flags"]
             self._changed(record)
@@ -248,6 +248,7 @@ class Sweep:
         record = new_record(self.study, self._asked, knobs, sampler)
         twin = self._originals.get(record.recipe_hash)
         self.results.records[record.trial] = record
+        self._search.watch(record)
         if record.state != "failed" and twin is not None:
             record.copy_of = twin.trial
         self._note(record)

@@ -18,9 +18,11 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from sweeps.bayes import suggest
+from sweeps.curves import Curve, read_curve
 from sweeps.earlier import Advice, fitting, own_knobs
 from sweeps.memory import Memory
-from sweeps.results import TrialRecord, Value
+from sweeps.results import Evaluation, TrialRecord, Value
 from sweeps.study import Study
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -44,21 +46,26 @@ class Search:
         self._numbers: dict[int, int] = {}  # ours -> Optuna's
         self._points = list(study.search.points)  # that no trial was given yet
         self._tried: set[str] = set()  # of the grid, by trials of our own
+        self._over: dict[int, Curve] = {}  # by Optuna's number: what gp learns from
+        self._open: dict[int, TrialRecord] = {}  # by ours: trials that may run
         # The genetic samplers see nothing of a trial without a generation, as others have asked for it.
         with _as_chosen():
             generation = getattr(_sampler(study, 0), "_get_generation_key", None)
         self._first_generation = {generation(): 0} if generation else {}
         for knobs, each in fitting(study, advice):
-            self._judge(self._add(knobs, {}), each.metrics)
+            number = self._add(knobs, {})
+            self._judge(number, each.metrics)
+            curve = read_curve(study, knobs, [Evaluation(1, each.metrics, 0.0)], is_whole=True)
+            self._over[number] = curve._replace(shares=np.ones(1))
 
     def ask(self) -> tuple[dict[str, Value], dict[str, Any]]:
         """Knob values of the next trial, and what the sampler wants to see again in ``remember``."""
         number, self._asked = self._asked, self._asked + 1
         point = self._points.pop(0) if self._points else {}
-        if self._study.search.sampler == "grid":
-            knobs, attributes = self._grid(number, point), {_POINT: point} if point else {}
-            self._numbers[number] = self._add(knobs, attributes)
-            self._tried.add(repr(knobs))
+        if self._study.search.sampler in ("gp", "grid"):
+            knobs = self._guided(number, point) if self._study.search.sampler == "gp" else self._grid(number, point)
+            attributes = {_POINT: point} if point else {}
+            self._begin(number, knobs, attributes)
             return knobs, attributes
         if point:
             self._optuna.enqueue_trial(point)
@@ -69,6 +76,11 @@ class Search:
         self._forget_parents()
         return dict(trial.params), _plain(trial.storage.get_trial_system_attrs(trial._trial_id))
 
+    def _begin(self, number: int, knobs: dict[str, Value], attributes: dict[str, Any]) -> None:
+        self._numbers[number] = self._add(knobs, attributes)
+        self._open[number] = TrialRecord(f"{number:04d}", knobs, {}, "", 0)
+        self._tried.add(repr(knobs))
+
     def remember(self, record: TrialRecord) -> None:
         """A trial of an earlier process, in the order of its number."""
         self._asked += 1
@@ -76,16 +88,25 @@ class Search:
             self._points.remove(point)
         knobs = own_knobs(self._study, record)
         if knobs is not None:
-            self._numbers[int(record.trial)] = self._add(knobs, record.sampler)
-            self._tried.add(repr(knobs))
+            self._begin(int(record.trial), knobs, record.sampler)
+            self.watch(record)
             self.tell(record)
+
+    def watch(self, record: TrialRecord) -> None:
+        """The record of a trial that was asked for last: what it reports while it runs is seen there."""
+        if int(record.trial) in self._open:
+            self._open[int(record.trial)] = record
 
     def tell(self, record: TrialRecord) -> None:
         """How a trial ended; a trial that is not over is left open. Only a finished one counts with its values."""
         number = self._numbers.get(int(record.trial))
+        is_over = record.state in ("stopped", "failed", "finished")
+        if number is not None and is_over and self._study.search.sampler == "gp":
+            self._open.pop(int(record.trial), None)
+            self._over[number] = self._curve(record)
         if number is None or (record.state == "finished" and self._judge(number, record.metrics)):
             return
-        if record.state in ("stopped", "failed", "finished"):
+        if is_over:
             self._optuna.tell(number, state=TrialState.PRUNED if record.state == "stopped" else TrialState.FAIL)
 
     def _judge(self, number: int, metrics: Mapping[str, float]) -> bool:
@@ -100,6 +121,17 @@ class Search:
             ways = self._study.objectives.values()
             self._memory.note(number, [-v if way == "max" else v for v, way in zip(values, ways, strict=True)])
         return True
+
+    def _curve(self, record: TrialRecord) -> Curve:
+        knobs = record.knobs if record.knobs.keys() == self._study.knobs.keys() else own_knobs(self._study, record)
+        assert knobs is not None, "else nothing would be told of it"
+        evaluations = [] if record.state == "failed" else record.evaluations
+        return read_curve(self._study, knobs, evaluations, record.state == "finished")
+
+    def _guided(self, number: int, point: dict[str, Value]) -> dict[str, Value]:
+        over = [self._over[each] for each in sorted(self._over)]
+        running = [self._curve(record) for record in self._open.values()]
+        return {**suggest(self._study, over, running, number), **point}
 
     def _add(self, knobs: dict[str, Value], attributes: dict[str, Any]) -> int:
         """An open trial; the number that Optuna gives it."""
@@ -162,8 +194,6 @@ def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:
             return samplers.NSGAIISampler(seed=seed, population_size=population)
         case "nsga3":
             return samplers.NSGAIIISampler(seed=seed, population_size=population)
-        case "gp":
-            return samplers.GPSampler(seed=seed, n_startup_trials=startup)
         case _:
             return samplers.RandomSampler(seed=seed)
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sweeps.forecast import Forecast
 from sweeps.pareto import signed
 from sweeps.ranking import are_ahead, place
 from sweeps.results import TrialRecord
@@ -19,11 +20,11 @@ from sweeps.study import StopEarly, Study
 class Rule(Protocol):
     """Objectives are signed, to be maximised; a violation is 0 where every constraint holds."""
 
-    def remember(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+    def remember(self, record: TrialRecord, step: int, values: np.ndarray, violation: float) -> bool:
         """Take note of an evaluation; returns whether there is something to judge: once for each evaluation."""
         ...
 
-    def goes_on(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+    def goes_on(self, record: TrialRecord, step: int, values: np.ndarray, violation: float) -> bool:
         """The verdict on the evaluation, right after it was remembered."""
         ...
 
@@ -34,19 +35,25 @@ class Stopping:
     def __init__(self, study: Study, past: Iterable[TrialRecord] = ()) -> None:
         assert study.stop_early is not None, "made only where a study stops early"
         self._study = study
-        plan, last = study.stop_early, most_steps(study)
-        self._rule: Rule = Median(plan) if plan.kind == "median" else Halving(plan, last, study.search.seed)
+        plan, last, every = study.stop_early, most_steps(study), study.recipe.evaluation.every
+        match plan.kind:
+            case "median":
+                self._rule: Rule = Median(plan.begins(last, every))
+            case "forecast":
+                self._rule = Forecast(study, plan.rungs(last, every))
+            case _:
+                self._rule = Halving(plan, last, study.search.seed, every)
         for record in past:
             for evaluation in [] if record.copy_of or record.repeat_of else record.evaluations:
-                self.remember(record.trial, evaluation.step, evaluation.metrics)
+                self.remember(record, evaluation.step, evaluation.metrics)
 
-    def remember(self, trial: str, step: int, metrics: Mapping[str, float]) -> bool:
+    def remember(self, record: TrialRecord, step: int, metrics: Mapping[str, float]) -> bool:
         """An evaluation; whether ``goes_on`` is to be asked. A metric that is not finite is no evidence."""
-        return self._is_finite(metrics) and self._rule.remember(trial, step, *self._seen(metrics))
+        return self._is_finite(metrics) and self._rule.remember(record, step, *self._seen(metrics))
 
-    def goes_on(self, trial: str, step: int, metrics: Mapping[str, float]) -> bool:
+    def goes_on(self, record: TrialRecord, step: int, metrics: Mapping[str, float]) -> bool:
         """The verdict on an evaluation that ``remember`` said is to be judged."""
-        return self._rule.goes_on(trial, step, *self._seen(metrics))
+        return self._rule.goes_on(record, step, *self._seen(metrics))
 
     def _seen(self, metrics: Mapping[str, float]) -> tuple[np.ndarray, float]:
         missed = (constraint.violation(metrics) for constraint in self._study.constraints.values())
@@ -70,19 +77,19 @@ class Halving:
     compares its own trials alone: insurance against curves that cross.
     """
 
-    def __init__(self, plan: StopEarly, last_step: int, seed: int) -> None:
-        rungs = plan.rungs(last_step)
+    def __init__(self, plan: StopEarly, last_step: int, seed: int, every: int = 1) -> None:
+        rungs = plan.rungs(last_step, every)
         self._seed = seed
         self._brackets = [Rungs(rungs[first:], plan.keep, plan.spares_front) for first in range(plan.brackets)]
         self._shares = _shares([rungs[first:] for first in range(plan.brackets)], plan.keep, last_step)
 
-    def remember(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+    def remember(self, record: TrialRecord, step: int, values: np.ndarray, violation: float) -> bool:
         """The first evaluation at or past each rung counts there."""
-        return self.bracket(trial).remember(trial, step, values, violation)
+        return self.bracket(record.trial).remember(record.trial, step, values, violation)
 
-    def goes_on(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+    def goes_on(self, record: TrialRecord, step: int, values: np.ndarray, violation: float) -> bool:
         """Whether the trial is among the best of its rung."""
-        return self.bracket(trial).goes_on(trial, step)
+        return self.bracket(record.trial).goes_on(record.trial, step)
 
     def bracket(self, trial: str) -> "Rungs":
         """Drawn by the study's seed and the trial's number."""
@@ -167,22 +174,22 @@ class Median:
 
     OTHERS = 3
 
-    def __init__(self, plan: StopEarly) -> None:
-        self._after = plan.after
+    def __init__(self, after: int) -> None:
+        self._after = after
         self._curves: dict[str, dict[int, float]] = {}
 
-    def remember(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+    def remember(self, record: TrialRecord, step: int, values: np.ndarray, violation: float) -> bool:
         """Every evaluation from ``after`` on is judged."""
-        curve = self._curves.setdefault(trial, {})
+        curve = self._curves.setdefault(record.trial, {})
         if step in curve:
             return False
         curve[step] = float(values[0])
         return step >= self._after
 
-    def goes_on(self, trial: str, step: int, values: np.ndarray, violation: float) -> bool:
+    def goes_on(self, record: TrialRecord, step: int, values: np.ndarray, violation: float) -> bool:
         """Whether its best is at least the median of the others' running means."""
-        others = [curve for name, curve in self._curves.items() if name != trial and max(curve) >= step]
+        others = [curve for name, curve in self._curves.items() if name != record.trial and max(curve) >= step]
         windows = [[value for at, value in curve.items() if self._after <= at <= step] for curve in others]
         means = [np.mean(window) for window in windows if window]
-        best = max(self._curves[trial].values())
+        best = max(self._curves[record.trial].values())
         return len(means) < self.OTHERS or bool(best >= np.median(means))

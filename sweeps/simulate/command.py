@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from robustcore.errors import InputError
-from sweeps.simulate.compare import TARGET, Row, Run, Yardstick, rows, run, yardstick
+from sweeps.simulate.compare import TARGET, Needed, Row, Run, Yardstick, rows, run, yardstick
 from sweeps.simulate.policies import STANDARD, Policy, read_policy
 from sweeps.simulate.surface import Surface
 from sweeps.simulate.surfaces import SHIPPED, surface_at
@@ -21,6 +21,9 @@ HEADINGS = (
     "policy",
     "trials",
     f"to {TARGET:.0%}",
+    "quartiles",
+    "less than tpe",
+    f"to {TARGET:.0%} of tpe",
     "quartiles",
     "less than tpe",
     "behind random",
@@ -98,7 +101,12 @@ def table_lines(found: Sequence[Row], budget: float) -> list[str]:
 
 
 def _cells(row: Row, budget: float) -> tuple[str, ...]:
-    low, middle, high = (f"> {budget:g}" if math.isinf(needed) else f"{needed:.0f}" for needed in row.needed)
-    ratio = "" if row.ratio is None else f"{'> ' if row.is_least else ''}{row.ratio:.1f} x"
     behind = "" if math.isnan(row.behind) else f"{max(0.0, row.behind):.1%}"
-    return row.surface, row.policy, f"{row.trials:.0f}", middle, f"{low} to {high}", ratio, behind, f"{row.final:.1%}"
+    compute = *_of(row.best, budget), *(("", "", "") if row.plain is None else _of(row.plain, budget))
+    return row.surface, row.policy, f"{row.trials:.0f}", *compute, behind, f"{row.final:.1%}"
+
+
+def _of(needed: Needed, budget: float) -> tuple[str, str, str]:
+    low, middle, high = (f"> {budget:g}" if math.isinf(each) else f"{each:.0f}" for each in needed.quartiles)
+    ratio = "" if needed.ratio is None else f"{'> ' if needed.is_least else ''}{needed.ratio:.1f} x"
+    return middle, f"{low} to {high}", ratio

@@ -11,7 +11,7 @@ from sweeps.simulate.policies import Policy
 from sweeps.simulate.simulator import simulate
 from sweeps.simulate.surface import Surface
 
-TARGET = 0.95  # of the hypervolume of the best known front
+TARGET = 0.95  # of the hypervolume of the best known front, and of what TPE ends with
 _SAMPLES, _ROUNDS, _FRONT = 1 << 14, 8, 256
 
 
@@ -24,10 +24,9 @@ class Run:
     spent: tuple[float, ...]  # full trainings, ascending
     shares: tuple[float, ...]
 
-    @property
-    def needed(self) -> float:
-        """Full trainings until ``TARGET`` was reached; infinite where the budget was not enough."""
-        return next((spent for spent, share in zip(self.spent, self.shares, strict=True) if share >= TARGET), np.inf)
+    def needed(self, target: float) -> float:
+        """Full trainings until that share was reached; infinite where the budget was not enough."""
+        return next((spent for spent, share in zip(self.spent, self.shares, strict=True) if share >= target), np.inf)
 
     def share_at(self, spent: float) -> float:
         """The share that was reached with so much compute."""
@@ -70,7 +69,7 @@ def yardstick(surface: Surface) -> Yardstick:
 def run(surface: Surface, measure: Yardstick, policy: Policy, seed: int, slots: int, budget: float) -> Run:
     """One sweep with one seed, until ``budget`` full trainings are spent."""
     search = replace(surface.study.search, sampler=policy.sampler, seed=seed, trials=int(budget), seeds=1)
-    study = replace(surface.study, search=search, stop_early=policy.stop_early(surface))
+    study = replace(surface.study, search=search, stop_early=policy.stop_early())
     found, spent, shares, trials = np.empty((0, len(study.objectives))), [], [], 0
     for ended in simulate(surface, study, slots, budget):
         trials += 1
@@ -92,6 +91,15 @@ def worth(surface: Surface, recipes: Sequence[Knobs]) -> Points:
 
 
 @dataclass(frozen=True)
+class Needed:
+    """The compute until a share of hypervolume was reached, over seeds."""
+
+    quartiles: tuple[float, float, float]  # infinite beyond the budget
+    ratio: float | None  # how many times less than TPE without stopping; None where it was not enough
+    is_least: bool  # where TPE itself did not get there, the ratio is to the budget
+
+
+@dataclass(frozen=True)
 class Row:
     """What a policy did on a surface over all seeds; compute counts full trainings."""
 
@@ -99,9 +107,8 @@ class Row:
     policy: str
     seeds: int
     trials: float  # median
-    needed: tuple[float, float, float]  # lower quartile, median, upper quartile; infinite beyond the budget
-    ratio: float | None  # how many times less than TPE without stopping; None where it was not enough
-    is_least: bool  # where TPE itself did not get there, the ratio is to the budget
+    best: Needed  # for ``TARGET`` of the best known front
+    plain: Needed | None  # for ``TARGET`` of what TPE without stopping has when the budget is spent
     behind: float  # the most that its median curve is below that of random search, after two trainings a slot
     final: float  # median share when the budget is spent
 
@@ -110,17 +117,23 @@ def rows(surface: str, runs: dict[str, list[Run]], slots: int, budget: float) ->
     """One for each policy, from its runs by name; those of ``tpe`` and ``random`` are compared with, if there."""
     grid = np.linspace(min(2.0 * slots, budget), budget, 65)
     curves = {name: median_curve(each, grid) for name, each in runs.items()}
+    plain = runs.get("tpe")
     found = []
     for name, each in runs.items():
-        needed = quartiles(one.needed for one in each)
-        plain = quartiles(one.needed for one in runs["tpe"])[1] if "tpe" in runs else np.nan
-        ratio = None if np.isinf(needed[1]) or np.isnan(plain) else min(plain, budget) / needed[1]
+        best = _needed(each, plain, TARGET, budget)
+        same = None if plain is None else _needed(each, plain, TARGET * float(curves["tpe"][-1]), budget)
         behind = float(np.max(curves["random"] - curves[name])) if "random" in runs else np.nan
         trials = float(np.median([one.trials for one in each]))
-        found.append(
-            Row(surface, name, len(each), trials, needed, ratio, bool(np.isinf(plain)), behind, float(curves[name][-1]))
-        )
+        found.append(Row(surface, name, len(each), trials, best, same, behind, float(curves[name][-1])))
     return found
+
+
+def _needed(runs: Sequence[Run], plain: Sequence[Run] | None, target: float, budget: float) -> Needed:
+    found = quartiles(one.needed(target) for one in runs)
+    if plain is None or np.isinf(found[1]):
+        return Needed(found, None, is_least=False)
+    other = quartiles(one.needed(target) for one in plain)[1]
+    return Needed(found, min(other, budget) / found[1], bool(np.isinf(other)))
 
 
 def median_curve(runs: Sequence[Run], grid: Array) -> Array:

@@ -14,7 +14,7 @@ _COLOURS = ("#8a8f98", "#1f77b4", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#
 
 
 def draw(runs: dict[str, dict[str, list[Run]]], budget: float) -> bytes:
-    """PNG bytes: medians over seeds; a sampler has one colour, dashed where it stops trials early."""
+    """PNG bytes: medians over seeds; a sampler has one colour, broken where it stops trials early."""
     figure = Figure(figsize=(4.6 * len(runs) + 0.4, 4.4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     grid = np.linspace(0, budget, 257)[1:]
@@ -25,7 +25,8 @@ def draw(runs: dict[str, dict[str, list[Run]]], budget: float) -> bytes:
             curve = median_curve(each, grid)
             curve[curve == 0] = np.nan  # nothing has finished yet
             colour = _COLOURS[samplers.index(sampler) % len(_COLOURS)]
-            ax.plot(grid, curve, "--" if stops else "-", color=colour, linewidth=1.8, label=name)
+            style = ":" if "forecast" in name else "--" if stops else "-"
+            ax.plot(grid, curve, style, color=colour, linewidth=1.8, label=name)
         ax.axhline(TARGET, color=INK, linewidth=0.8, linestyle=":")
         ax.set_title(surface, color=INK, fontsize=11, parse_math=False)
         ax.set_xlabel("compute in full trainings", color=INK)
@@ -34,7 +35,7 @@ def draw(runs: dict[str, dict[str, list[Run]]], budget: float) -> bytes:
         ax.grid(color="#e3e7ec", linewidth=0.8)
         ax.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("hypervolume, of the best known front", color=INK)
-    figure.axes[0].legend(fontsize=8, frameon=False, loc="lower right")
+    figure.axes[0].legend(fontsize=7, frameon=False, loc="lower right")
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

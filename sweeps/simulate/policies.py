@@ -12,13 +12,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from robustcore.errors import InputError
-from sweeps.simulate.surface import Surface
 from sweeps.source import did_you_mean
 from sweeps.study import Search, StopEarly
 
 SAMPLERS = [name for name in get_args(Search.__annotations__["sampler"]) if name != "grid"]
-STANDARD = tuple(f"{sampler}{rule}" for sampler in ("random", "tpe", "nsga2") for rule in ("", "+{keep: 1/2}"))
-"""Optuna's gp takes seconds a question where several trials run at a time: ask for it by name."""
+STANDARD = (
+    *(f"{sampler}{rule}" for sampler in ("random", "tpe", "nsga2", "gp") for rule in ("", "+moasha")),
+    *("tpe+forecast", "gp+forecast"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,11 @@ class Policy:
     sampler: Any
     stopping: Mapping[str, Any] | None = field(default=None, hash=False)
 
-    def stop_early(self, surface: Surface) -> StopEarly | None:
-        """The rule on a surface; without ``after`` from the first evaluation past an eighth of a training on."""
+    def stop_early(self) -> StopEarly | None:
+        """The rule, as a study would have it."""
         if self.stopping is None:
             return None
-        first = next(step for step in surface.steps if 8 * step >= surface.steps[-1])
-        return TypeAdapter(StopEarly).validate_python({"after": first, **self.stopping})
+        return TypeAdapter(StopEarly).validate_python(self.stopping)
 
 
 def read_policy(text: str) -> Policy:
@@ -48,7 +48,7 @@ def read_policy(text: str) -> Policy:
     try:
         keys = yaml.safe_load(rule)
         stopping = {"kind": keys} if isinstance(keys, str) else dict(keys)
-        TypeAdapter(StopEarly).validate_python({"after": 1, **stopping})
+        TypeAdapter(StopEarly).validate_python(stopping)
     except (yaml.YAMLError, TypeError, ValueError) as error:
         detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is none"
         raise InputError(

@@ -63,6 +63,7 @@ class _Sweep:
             recipe = self._study.recipe_at(knobs)
             record = TrialRecord(f"{number:04d}", knobs, recipe, "", 0, "running", sampler=sampler)
             self._records.append(record)
+            self._search.watch(record)
             original = self._originals.setdefault(tuple(knobs.values()), record)
             if original is record:
                 self._reports[number] = self._surface.reports(knobs, (self._study.search.seed, number))
@@ -99,6 +100,6 @@ class _Sweep:
 
     def _state_after(self, record: TrialRecord, report: Evaluation) -> State:
         last = report.step == self._surface.steps[-1]
-        if self._stopping is None or not self._stopping.remember(record.trial, report.step, report.metrics) or last:
+        if self._stopping is None or not self._stopping.remember(record, report.step, report.metrics) or last:
             return "finished" if last else "running"
-        return "running" if self._stopping.goes_on(record.trial, report.step, report.metrics) else "stopped"
+        return "running" if self._stopping.goes_on(record, report.step, report.metrics) else "stopped"

@@ -8,9 +8,9 @@ from robustcore.errors import InputError
 from robustcore.storage import Folder
 from sweeps.simulate.recorded import digits, recorded
 from sweeps.simulate.surface import Surface
-from sweeps.simulate.synthetic import crossing, smooth
+from sweeps.simulate.synthetic import breaking, crossing, smooth
 
-SHIPPED = {"smooth": smooth, "crossing": crossing, "digits": digits}
+SHIPPED = {"smooth": smooth, "crossing": crossing, "breaking": breaking, "digits": digits}
 
 
 def surface_at(place: str, storage: str | None = None) -> Surface:

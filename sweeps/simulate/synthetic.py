@@ -41,9 +41,20 @@ def crossing() -> Surface:
     return Surface(study, _STEPS, curves, 0.01, "what ends best starts slowly; three peaks")
 
 
-def _study(name: str) -> Study:
+def breaking() -> Surface:
+    """What learns fastest breaks down halfway; the best rate depends on the warm-up, and there are five knobs."""
+    more = "knobs.optim.warmup={integer: [0, 40]}", "knobs.attack.steps={integer: [1, 8]}"
+    study = _study("breaking", *more)
+
+    def curves(recipes: Sequence[Knobs]) -> Array:
+        return _breaking(to_cube(study.knobs, recipes))
+
+    return Surface(study, _STEPS, curves, 0.01, "what learns fastest breaks down halfway; five knobs")
+
+
+def _study(name: str, *more: str) -> Study:
     lengths = f"recipe.optim.steps={_STEPS[-1]}", f"recipe.evaluation.every={_EVERY}"
-    return load_study("alpha_study", [f"name={name}", _KNOBS, *lengths])
+    return load_study("alpha_study", [f"name={name}", _KNOBS, *more, *lengths])
 
 
 def _smooth(knobs: Array) -> Array:
@@ -61,6 +72,17 @@ def _crossing(knobs: Array) -> Array:
     quality = (0.7 + 0.36 * r) * (0.6 + 0.4 * peaks)
     speed = 2 + 6 * (1 - r)
     return _between(quality * (1 - np.exp(-speed * _SHARES)) / (1 - np.exp(-speed)), a, e)
+
+
+def _breaking(knobs: Array) -> Array:
+    """At a rate beyond the best one, half of what was learnt is lost between the middle and the end."""
+    a, e, r, warmup, attack_steps = knobs.T[:, :, None]
+    beyond = r - (0.45 + 0.3 * warmup)
+    quality = np.exp(-6 * np.minimum(beyond, 0) ** 2 - 2 * np.maximum(beyond, 0) ** 2)
+    lost = 0.5 / (1 + np.exp(-40 * (beyond - 0.1))) / (1 + np.exp(-20 * (_SHARES - 0.7)))
+    speed = 1 + 7 * r
+    progress = quality * (1 - np.exp(-speed * _SHARES)) / (1 - np.exp(-speed)) * (1 - lost)
+    return _between(progress * (0.85 + 0.15 * np.sqrt(attack_steps)), a, e)
 
 
 def _between(progress: Array, a: Array, e: Array) -> Array:

@@ -35,7 +35,7 @@ class Search:
     names studies of the same storage, or the folders of others, whose finished trials advise the sampler.
     """
 
-    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"] = "gp"
     seed: Count = 0
     trials: PositiveCount = 32
     seeds: PositiveCount = 1  # of front candidates, their first one included
@@ -45,11 +45,14 @@ class Search:
 
 @dataclass(frozen=True, config=STRICT)
 class StopEarly:
-    """From ``after`` steps on, only the best ``keep`` of the trials go on at each rung."""
+    """From ``after`` steps on, only the best ``keep`` of the trials go on at each rung.
 
-    after: PositiveCount  # steps
-    keep: Annotated[Number, Gt(0), Lt(1)] = 1 / 3
-    kind: Literal["moasha", "asha", "median", "none"] = "moasha"  # none is as if there were no such key
+    ``forecast`` compares no shares: who ends behind a finished trial in every objective is stopped.
+    """
+
+    after: PositiveCount | None = None  # steps; None is what ``begins`` says
+    keep: Annotated[Number, Gt(0), Lt(1)] = 1 / 2
+    kind: Literal["moasha", "asha", "median", "forecast", "none"] = "moasha"  # none is as if there were no such key
     brackets: PositiveCount = 1
     protect_front: bool = True  # whom nothing beats in every way goes on
 
@@ -58,13 +61,24 @@ class StopEarly:
         """In successive halving as published for one objective, the best ``keep`` go on and nobody else."""
         return self.protect_front and self.kind == "moasha"
 
-    def rungs(self, last_step: int) -> list[int]:
-        """``after``, ``after / keep``, ... before the last step."""
-        found, rung = [], float(self.after)
+    def rungs(self, last_step: int, every: int = 1) -> list[int]:
+        """``after``, ``after / keep``, ... before the last step; of a forecast, each half as far again."""
+        found, rung = [], float(self.begins(last_step, every))
         while rung < last_step:
             found.append(round(rung))
-            rung /= self.keep
+            rung /= 2 / 3 if self.kind == "forecast" else self.keep
         return found
+
+    def begins(self, last_step: int, every: int = 1) -> int:
+        """The first step at which a trial may be stopped, where there are evaluations ``every`` so many steps.
+
+        Unless it is given, a tenth of the training where ends are forecast and else 60 %, but before the end.
+        """
+        if self.after is not None:
+            return self.after
+        if self.kind == "forecast":
+            return max(1, round(0.1 * last_step))
+        return max(1, min(round(0.6 * last_step), (last_step - 1) // every * every))
 
 
 def _unless_none(stop_early: Any) -> Any:

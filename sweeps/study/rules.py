@@ -186,14 +186,18 @@ def _grid(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
             )
 
 
-_NOT_OF = {"asha": ("protect_front",), "median": ("keep", "brackets", "protect_front")}
+_NOT_OF = {
+    "asha": ("protect_front",),
+    "median": ("keep", "brackets", "protect_front"),
+    "forecast": ("keep", "brackets", "protect_front"),
+}
 
 
 def _stopping(source: Source) -> Iterator[Problem]:
     kind, objectives = source.at("stop_early", "kind"), mapping(source, "objectives")
     if kind not in _NOT_OF:
         return
-    if len(objectives) > 1:
+    if len(objectives) > 1 and kind != "forecast":
         yield source.problem(
             ("stop_early", "kind"),
             f"'{kind}' compares trials by one objective, got {len(objectives)} ({', '.join(objectives)}); "
@@ -210,14 +214,19 @@ def _never_stops(source: Source, knobs: dict[str, Space]) -> Iterator[Problem]:
     every = counts(source, knobs, "evaluation.every", 500)
     if stop is None or stop.kind == "none" or not steps or not every:
         return
-    first = -(-stop.after // every[0]) * every[0]
+    after = stop.begins(steps[1], every[0])
+    first = -(-after // every[0]) * every[0]
     if 0 < steps[1] <= first:
         yield source.problem(
-            ("stop_early", "after"),
-            f"stops no trial: the first evaluation from step {stop.after} on is at the end, step {steps[1]}; "
+            ("stop_early", "after") if stop.after else ("stop_early",),
+            f"stops no trial: the first evaluation from step {after} on is at the end, step {steps[1]}; "
             f"expected an evaluation before it (evaluation.every is {every[0]})",
         )
-    elif stop.kind != "median" and steps[1] > 0 and stop.brackets > len(rungs := stop.rungs(steps[1])):
+    elif (
+        "brackets" not in _NOT_OF.get(stop.kind, ())
+        and steps[1] > 0
+        and stop.brackets > len(rungs := stop.rungs(steps[1], every[0]))
+    ):
         yield source.problem(
             ("stop_early", "brackets"),
             f"expected at most one for each rung before the end, of which there are {len(rungs)} "

@@ -92,11 +92,6 @@ def play(
     return search, records
 
 
-def enough(sampler: str) -> int:
-    """Trials that bring every sampler well past its random start; one of gp's costs a second."""
-    return 9 if sampler == "gp" else 16
-
-
 def knobs_of(records: list[TrialRecord]) -> list[dict[str, Value]]:
     return [record.knobs for record in records]
 
@@ -104,7 +99,7 @@ def knobs_of(records: list[TrialRecord]) -> list[dict[str, Value]]:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_suggestion_lies_in_the_ranges_of_all_knobs(sampler: str) -> None:
     study = question(sampler)
-    _, records = play(study, enough(sampler))
+    _, records = play(study)
     for record in records:
         assert list(record.knobs) == list(study.knobs)
         for path, knob in study.knobs.items():
@@ -130,13 +125,13 @@ def test_a_search_rebuilt_from_the_results_at_any_moment_asks_as_the_undisturbed
             search.remember(record)
         rebuilt.append(asked(search, len(records)))
 
-    _, records = play(study, enough(sampler), at_once, before_asking=interrupted)
+    _, records = play(study, at_once=at_once, before_asking=interrupted)
     assert [(record.knobs, record.sampler) for record in rebuilt] == [(r.knobs, r.sampler) for r in records]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_same_seed_and_the_same_results_give_the_same_suggestions(sampler: str) -> None:
-    first, second = (play(question(sampler), enough(sampler))[1] for _ in range(2))
+    first, second = (play(question(sampler))[1] for _ in range(2))
     assert knobs_of(first) == knobs_of(second)
 
 
@@ -159,7 +154,7 @@ def test_the_grid_asks_every_point_exactly_once(seed: int) -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_only_finished_trials_count_with_values_and_none_stays_open(sampler: str, objectives: int) -> None:
     study = question(sampler, objectives=objectives)
-    search, records = play(study, enough(sampler), at_once=2)
+    search, records = play(study, at_once=2)
     trials = search._optuna.get_trials()
     assert len(trials) == len(records)
     for trial, record in zip(trials, records, strict=True):
@@ -216,7 +211,7 @@ def test_an_unfinished_trial_of_an_earlier_process_is_remembered_as_open(state: 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_with_constraints_only_feasible_trials_are_the_best(sampler: str) -> None:
     study = question(sampler, "constraints={clean: '>= 0.6', pgd: '>= 0.3'}")
-    search, records = play(study, enough(sampler))
+    search, records = play(study)
     best = {f"{trial.number:04d}" for trial in search._optuna.best_trials}
     feasible = {record.trial for record in records if record.state == "finished" and study.feasible(record.metrics)}
     assert best
@@ -226,7 +221,7 @@ def test_with_constraints_only_feasible_trials_are_the_best(sampler: str) -> Non
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_constraint_on_what_a_trial_did_not_measure_is_violated_and_harms_nobody(sampler: str) -> None:
     search = Search(question(sampler, "constraints={worst: '>= 0.3'}"))
-    for number in range(enough(sampler)):
+    for number in range(16):
         record = asked(search, number)
         end(search, record, trade_off(record.knobs) | ({"worst": 0.5} if number % 3 else {}))
     assert {trial.number % 3 for trial in search._optuna.best_trials} <= {1, 2}

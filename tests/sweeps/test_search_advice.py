@@ -15,11 +15,6 @@ from tests.sweeps.test_search import GUIDED, SAMPLERS, asked, end, question, tra
 POINTS = "search.points=[{optim.warmup: 3}, {attack.ball.eps: 8/255, recipe.optim.warmup: 5}, {optim.warmup: 3}]"
 
 
-def few(sampler: str) -> int:
-    """One question of gp's costs a second."""
-    return 3 if sampler == "gp" else 9
-
-
 def advice_for(study: Study, count: int) -> list[Advice]:
     """Finished trials of a study with the same knobs, anywhere in their ranges."""
     other = Search(question("grid" if study.search.sampler == "grid" else "random", seed=5))
@@ -48,7 +43,7 @@ def test_a_rebuilt_search_with_points_and_advice_asks_as_the_undisturbed_one(sam
     study = question(sampler, POINTS)
     advice = advice_for(study, 2)
     search, records = Search(study, advice), list[TrialRecord]()
-    for number in range(few(sampler)):
+    for number in range(9):
         rebuilt = Search(study, advice)
         for record in copy.deepcopy(records):
             rebuilt.remember(record)

@@ -71,7 +71,7 @@ def test_compute_is_what_was_reported_of_all_trials_and_stopped_ones_free_their_
         assert each.time == pytest.approx(each.spent)
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2", "gp"])
 def test_a_seed_decides_everything(sampler: str) -> None:
     search = dataclasses.replace(made_study().search, sampler=sampler)
     one, again = (played(made(0.05), stopping(dataclasses.replace(made_study(), search=search))) for _ in range(2))
@@ -157,12 +157,16 @@ def test_the_table_counts_from_the_first_moment_at_the_target() -> None:
     plain = [Run(seed, 10, (1.0, 20.0, 40.0), (0.5, 0.9, 0.96)) for seed in range(3)]
     better = [Run(seed, 10, (1.0, 10.0), (0.1, 0.97)) for seed in range(3)]
     found = {row.policy: row for row in rows("made", {"tpe": plain, "random": plain, "new": better}, 2, 64.0)}
-    assert (found["tpe"].needed, found["new"].needed) == ((40.0,) * 3, (10.0,) * 3)
-    assert found["new"].ratio == 4
+    assert (found["tpe"].best.quartiles, found["new"].best.quartiles) == ((40.0,) * 3, (10.0,) * 3)
+    assert found["new"].best.ratio == 4
     assert found["new"].behind == pytest.approx(0.4)  # before its good one has finished
-    assert math.isinf(rows("made", {"tpe": plain}, 2, 64.0)[0].needed[0]) is False
+    assert math.isinf(rows("made", {"tpe": plain}, 2, 64.0)[0].best.quartiles[0]) is False
     never = [dataclasses.replace(one, shares=(0.1, 0.2, 0.3)) for one in plain]
-    assert rows("made", {"tpe": never, "new": better}, 2, 64.0)[1].is_least
+    beside = rows("made", {"tpe": never, "new": better}, 2, 64.0)[1]
+    assert beside.best.is_least
+    assert beside.plain is not None
+    assert beside.plain.quartiles == (10.0,) * 3  # of 95% of 0.3, which TPE needs its whole budget for
+    assert (beside.plain.ratio, beside.plain.is_least) == (4, False)
 
 
 def study_with_results(folder: Path) -> Results:
@@ -208,7 +212,7 @@ def test_too_few_trials_are_no_surface(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_surfaces_are_accuracies_of_their_own_study(name: str) -> None:
     surface = SHIPPED[name]()
-    recipes = from_cube(surface.study.knobs, np.random.default_rng(0).random((64, 3)))
+    recipes = from_cube(surface.study.knobs, np.random.default_rng(0).random((64, len(surface.study.knobs))))
     curves = surface.curves(recipes)
     assert curves.shape == (64, len(surface.steps), 2)
     assert (curves >= 0).all()
@@ -232,8 +236,8 @@ def test_a_policy_that_is_none_is_a_sentence(policy: str, words: str) -> None:
 
 
 def test_policies_stop_as_they_say() -> None:
-    plans = [read_policy(policy).stop_early(made()) for policy in (*STANDARD, "tpe+{keep: 1/4, after: 30}")]
-    assert plans[:2] == [None, StopEarly(after=10, keep=0.5)]
+    plans = [read_policy(policy).stop_early() for policy in (*STANDARD, "tpe+{keep: 1/4, after: 30}")]
+    assert plans[:2] == [None, StopEarly()]
     assert plans[-1] == StopEarly(after=30, keep=0.25)
 
 

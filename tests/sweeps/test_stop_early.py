@@ -51,8 +51,13 @@ def stream(seed: int, trials: int = 24) -> Iterator[Report]:
 
 def verdict(stopping: Stopping, report: Report) -> bool:
     """As the sweep asks."""
-    trial, step, metrics = f"{report[0]:04d}", *report[1:]
-    return not stopping.remember(trial, step, metrics) or step == LAST or stopping.goes_on(trial, step, metrics)
+    record, step, metrics = record_of(report[0]), *report[1:]
+    return not stopping.remember(record, step, metrics) or step == LAST or stopping.goes_on(record, step, metrics)
+
+
+def record_of(trial: int) -> TrialRecord:
+    """With knobs all over their range."""
+    return TrialRecord(f"{trial:04d}", {"loss.alpha": 0.03 * 1000 ** (0.618 * trial % 1)}, {}, "", 0, "running")
 
 
 def played(stopping: Stopping, reports: Iterator[Report]) -> list[tuple[Report, bool]]:
@@ -69,7 +74,7 @@ def played(stopping: Stopping, reports: Iterator[Report]) -> list[tuple[Report, 
 def recorded(verdicts: list[tuple[Report, bool]]) -> list[TrialRecord]:
     records: dict[int, TrialRecord] = {}
     for (trial, step, metrics), _ in verdicts:
-        record = records.setdefault(trial, TrialRecord(f"{trial:04d}", {}, {}, "", 0, "running"))
+        record = records.setdefault(trial, record_of(trial))
         record.evaluations.append(Evaluation(step, metrics, float(step)))
     return list(records.values())
 
@@ -130,6 +135,7 @@ KINDS = {
     "brackets": ("{after: 10, keep: 1/2, brackets: 3}", 3),
     "asha": ("{kind: asha, after: 20, keep: 1/2}", 1),
     "median": ("{kind: median, after: 20}", 1),
+    "forecast": ("{kind: forecast}", 2),
 }
 
 
@@ -270,7 +276,52 @@ def test_all_brackets_spend_the_same() -> None:
 
 def test_rungs_reach_to_the_longest_training_that_the_knobs_allow() -> None:
     longer = study("{after: 100, keep: 1/2}", 2, "knobs={optim.steps: {integer: [40, 240]}}")
-    stopping = Stopping(longer)
-    assert not stopping.remember("0000", 90, {"clean": 0.5, "pgd": 0.5})
-    assert stopping.remember("0000", 100, {"clean": 0.5, "pgd": 0.5})
-    assert stopping.remember("0000", 210, {"clean": 0.5, "pgd": 0.5})
+    stopping, record = Stopping(longer), record_of(0)
+    assert not stopping.remember(record, 90, {"clean": 0.5, "pgd": 0.5})
+    assert stopping.remember(record, 100, {"clean": 0.5, "pgd": 0.5})
+    assert stopping.remember(record, 210, {"clean": 0.5, "pgd": 0.5})
+
+
+def foreseen(worth: float, steps: tuple[int, ...], *settings: str, wild: bool = False) -> tuple[list[bool], list[int]]:
+    """Verdicts on a trial that is ``worth`` so much, after 16 that were finished, and the steps that were judged.
+
+    All gain evenly up to their end, or wildly: then the best of them start as the worst.
+    """
+    asked = study("{kind: forecast}", 2, *settings)
+    stopping, generator = Stopping(asked), np.random.default_rng(0)
+
+    def metrics(value: float, share: float) -> dict[str, float]:
+        start = generator.random() * 0.5 if wild else 0.1
+        reached = value if share == 1 else value * share if not wild else start
+        return {"clean": reached, "pgd": reached}
+
+    for trial in range(16):
+        for step in (10, 20, 40, LAST):
+            verdict(stopping, (trial, step, metrics(0.4 + trial / 40, step / LAST)))
+    verdicts, judged = [], []
+    for step in steps:
+        seen, record = metrics(worth, step / LAST), record_of(16)
+        if stopping.remember(record, step, seen):
+            judged.append(step)
+            verdicts.append(stopping.goes_on(record, step, seen))
+    return verdicts, judged
+
+
+def test_a_forecast_stops_whom_a_finished_trial_will_be_ahead_of_in_every_way() -> None:
+    assert foreseen(0.2, (10, 20, 40)) == ([False] * 3, [10, 20, 40])
+    assert foreseen(0.9, (10, 20, 40)) == ([True] * 3, [10, 20, 40])
+
+
+def test_a_forecast_stops_nobody_where_beginnings_tell_nothing() -> None:
+    assert all(foreseen(0.2, (10, 20, 40), wild=True)[0])
+
+
+def test_a_forecast_is_asked_at_its_rungs_only() -> None:
+    assert foreseen(0.2, (2, 5, 10, 20, 25, 28, 60, 75))[1] == [10, 20, 28, 60, 75]
+
+
+def test_a_forecast_stops_whom_the_constraints_will_forbid_once_somebody_keeps_them() -> None:
+    forbidding = "constraints={clean: '>= 0.7'}"
+    assert foreseen(0.2, (40,), forbidding)[0] == [False]
+    assert foreseen(0.2, (40,), "constraints={clean: '>= 0.95'}")[0] == [True]
+    assert foreseen(0.9, (40,), forbidding)[0] == [True]

@@ -179,7 +179,6 @@ MISTAKES: list[tuple[str, str, str, str]] = [
     ("sampler: random", "sampler: rand", "search.sampler", "did you mean 'random'?"),
     ("sampler: random", "sampler: grid", "knobs.loss.alpha", "expected choice or integer"),
     ("trials: 4", "trials: 0", "search.trials", "expected a number of at least 1, got 0"),
-    ("{after: 10}", "{keep: 1/3}", "stop_early.after", "missing key, expected a whole number"),
     ("{after: 10}", "{after: 11}", "stop_early.after", "stops no trial"),
     ("{after: 10}", "{after: 10, keep: 1}", "stop_early.keep", "expected a number below 1, got 1"),
     ("{after: 10}", "{after: 10, kind: asha}", "stop_early.kind", "got 2 (clean, pgd); expected 'moasha'"),
@@ -221,13 +220,36 @@ def test_a_mistake_is_found_alone_at_its_line(old: str, new: str, key: str, expe
 
 
 @pytest.mark.parametrize(
-    "given", ["asha, protect_front: false", "median, keep: 1/2", "median, brackets: 1", "median, protect_front: true"]
+    "given", ["asha, protect_front: false", "median, keep: 1/2", "median, brackets: 1", "forecast, keep: 1/2"]
 )
 def test_a_stopping_rule_that_compares_one_objective_refuses_the_keys_of_others(given: str, path: Path) -> None:
     kind, key = given.split(":")[0].split(", ")
     changes = ("{clean: max, pgd: max}", "{clean: max}"), ("{after: 10}", f"{{after: 10, kind: {given}}}")
     (problem,) = problems(written(path, *changes))
     assert f"stop_early.{key}: unknown key of the kind '{kind}'" in problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "every", "rungs"),
+    [
+        ("moasha", 100, 10, [60]),
+        ("moasha", 20, 10, [10]),  # at its end no trial is stopped
+        ("median", 80, 40, [40]),
+        ("forecast", 100, 10, [10, 15, 22, 34, 51, 76]),
+    ],
+)
+def test_a_rule_that_says_no_more_than_its_kind_begins_before_the_end(
+    kind: str, steps: int, every: int, rungs: list[int], path: Path
+) -> None:
+    changes = ("{clean: max, pgd: max}", "{clean: max}"), ("{after: 10}", f"{{kind: {kind}}}")
+    study = load_study(written(path, *changes), [f"optim.steps={steps}", f"evaluation.every={every}"])
+    assert study.stop_early is not None
+    assert study.stop_early.rungs(steps, every) == rungs
+
+
+def test_a_rule_is_refused_where_there_is_nothing_but_the_end(path: Path) -> None:
+    (problem,) = problems(written(path, ("{after: 10}", "{kind: moasha}")), "evaluation.every=20")
+    assert "stop_early: stops no trial" in problem
 
 
 def test_two_knobs_of_one_path_are_one_too_many(path: Path) -> None:

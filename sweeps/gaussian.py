@@ -1,0 +1,160 @@
+"""Gaussian processes over a few hundred points: what they say depends on the points alone, not on who asked before.
+
+Kernels are chosen by marginal likelihood among draws that are always the same: it takes milliseconds, and a short
+history is not overfitted.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from sweeps.cube import Array
+
+_LEAST, _MOST, _GROWTH = 6, 64, 1.15  # values that say the kernel, and by how much more of them it is chosen anew
+_DRAWS, _NEAR, _ROUNDS = 32, 12, 2
+_AMPLITUDES = 0.2, 4.0
+
+
+class Seen(NamedTuple):
+    """What is known: at ``places`` (n, coordinates), of the order of 1, ``values`` (n, outputs).
+
+    ``doubts`` (n, outputs) are deviations of the values beyond the noise that all of them have.
+    """
+
+    places: Array
+    values: Array
+    doubts: Array
+
+
+class Process:
+    """Independent outputs, each with a Matern 5/2 kernel of its own."""
+
+    def __init__(self, seen: Seen, waiting: Array | None = None, typical: bool = False) -> None:
+        """At ``waiting`` (m, coordinates) what is expected there counts as seen, so that others look elsewhere."""
+        kernels = _kernels(seen, typical)
+        values = _without_the_worst(seen.values)
+        self._offset, self._scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-9)
+        values, doubts = (values - self._offset) / self._scale, seen.doubts / self._scale
+        self._outputs = [_Output(seen.places, *each, waiting) for each in zip(values.T, doubts.T, kernels, strict=True)]
+
+    def at(self, places: Array) -> tuple[Array, Array]:
+        """Means and deviations (n, outputs) of what would be seen at ``places`` (n, coordinates), without noise."""
+        found = [output.at(places) for output in self._outputs]
+        means, deviations = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+        return means * self._scale + self._offset, deviations * self._scale
+
+    def noise(self) -> Array:
+        """(outputs,) the deviation of a value from what is at its place."""
+        return np.asarray(np.array([output.noise for output in self._outputs]) * self._scale)
+
+    def caution(self) -> Array:
+        """(outputs,) at least 1: how far off, in its own deviations, each value was for who knew all others alone."""
+        return np.array([output.caution() for output in self._outputs])
+
+
+class _Output:
+    """Of zero mean and unit variance; the kernel is lengths (coordinates,) and the variance of the noise."""
+
+    def __init__(
+        self, places: Array, values: Array, doubts: Array, kernel: tuple[Array, float], waiting: Array | None
+    ) -> None:
+        self._lengths, self._nugget = kernel
+        self._places, self._values, self._doubts = places, values, doubts
+        self._factor()
+        self._amplitude = float(np.clip(values @ self._weights / len(values), *_AMPLITUDES))
+        if waiting is not None and len(waiting):
+            expected, _ = self.at(waiting)
+            self._places, self._values = np.vstack([places, waiting]), np.append(values, expected)
+            self._doubts = np.append(doubts, np.zeros(len(waiting)))
+            self._factor()
+
+    @property
+    def noise(self) -> float:
+        return float(np.sqrt(self._amplitude * self._nugget))
+
+    def _factor(self) -> None:
+        gram = _matern(_squares(self._places / self._lengths, self._places / self._lengths))
+        gram[np.diag_indices_from(gram)] += self._nugget + self._doubts**2
+        self._inverse = np.linalg.inv(gram)
+        self._weights = self._inverse @ self._values
+
+    def at(self, places: Array) -> tuple[Array, Array]:
+        across = _matern(_squares(places / self._lengths, self._places / self._lengths))
+        left = 1 - np.einsum("ij,ij->i", across @ self._inverse, across)
+        return across @ self._weights, np.sqrt(self._amplitude * np.maximum(left, 1e-9))
+
+    def caution(self) -> float:
+        variances = 1 / np.diag(self._inverse)  # of each value, given the others
+        return max(1.0, float(np.sqrt((self._weights**2 * variances).mean() / self._amplitude)))
+
+
+def _without_the_worst(values: Array) -> Array:
+    """How bad the bad are is of no interest: trainings that broke down would hide what tells the good ones apart."""
+    middle, top = np.median(values, axis=0), values.max(axis=0)
+    return np.asarray(np.maximum(values, middle - 3 * (top - middle)))
+
+
+def _matern(squares: Array) -> Array:
+    far = np.sqrt(5 * squares)
+    return np.asarray((1 + far + far**2 / 3) * np.exp(-far))
+
+
+def _squares(left: Array, right: Array) -> Array:
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
+    return np.asarray(np.maximum(squares, 0))
+
+
+def _kernels(seen: Seen, typical: bool) -> list[tuple[Array, float]]:
+    """One for each output, from values without doubt; a growing history changes them now and then only."""
+    certain = np.flatnonzero((seen.doubts == 0).all(axis=1))
+    count, dimensions = _LEAST, seen.places.shape[1]
+    if len(certain) < count or typical:
+        usual = np.exp(_typical(dimensions))
+        return [(usual[:-1], float(usual[-1]))] * seen.values.shape[1]
+    while int(count * _GROWTH) + 1 <= len(certain):
+        count = int(count * _GROWTH) + 1
+    some = certain[np.unique(np.linspace(0, count - 1, _MOST).astype(int))]
+    places, values = seen.places[some].tobytes(), np.ascontiguousarray(seen.values[some].T)
+    return [_likeliest(places, each.tobytes(), dimensions) for each in values]
+
+
+@lru_cache(maxsize=256)
+def _likeliest(places_: bytes, values_: bytes, dimensions: int) -> tuple[Array, float]:
+    """From random kernels to those near the likeliest."""
+    values = _without_the_worst(np.frombuffer(values_))
+    values = (values - values.mean()) / max(float(values.std()), 1e-9)
+    places = np.frombuffer(places_).reshape(len(values), dimensions)
+    squares = (places[:, None] - places) ** 2
+    generator = np.random.default_rng(0)
+    found = _typical(dimensions) + _spread(dimensions) * generator.normal(0, 1, (_DRAWS, dimensions + 1))
+    found[0] = _typical(dimensions)
+    worth = _likelihoods(squares, values, found)
+    for width in 0.35 * 0.5 ** np.arange(_ROUNDS):
+        near = found[worth.argmax()] + generator.normal(0, width, (_NEAR, dimensions + 1))
+        found, worth = np.vstack([found, near]), np.append(worth, _likelihoods(squares, values, near))
+    best = np.exp(found[worth.argmax()])
+    return best[:-1], float(best[-1])
+
+
+def _typical(dimensions: int) -> Array:
+    """The logarithms of lengths and noise to expect: the more knobs there are, the less each one tells."""
+    return np.append(np.full(dimensions, np.log(0.25 * np.sqrt(dimensions))), np.log(0.01))
+
+
+def _spread(dimensions: int) -> Array:
+    return np.append(np.full(dimensions, 0.75), 1.5)
+
+
+def _likelihoods(squares: Array, values: Array, kernels: Array) -> Array:
+    """(k,) log marginal likelihoods of ``kernels`` (k, dimensions + 1), in logarithms, with what is typical."""
+    diagonal, dimensions = np.arange(len(values)), squares.shape[-1]
+    gram = _matern(np.tensordot(np.exp(-2 * kernels[:, :-1]), squares, axes=(1, 2)))
+    gram[:, diagonal, diagonal] += np.maximum(np.exp(kernels[:, -1:]), 1e-5)
+    roots = np.linalg.cholesky(gram)
+    halves = np.linalg.solve(roots, np.broadcast_to(values[:, None], (len(gram), len(values), 1)))[..., 0]
+    amplitudes = np.clip((halves**2).mean(axis=1), *_AMPLITUDES)
+    fits = -0.5 * ((halves**2).sum(axis=1) / amplitudes + len(values) * np.log(amplitudes))
+    volumes = np.log(roots[:, diagonal, diagonal]).sum(axis=1)
+    priors = -0.5 * (((kernels - _typical(dimensions)) / _spread(dimensions)) ** 2).sum(axis=1)
+    return np.asarray(fits - volumes + priors)
