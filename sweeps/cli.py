@@ -10,15 +10,17 @@ import click
 from sweeps.encoders import evaluate, export
 from sweeps.insight.verbs import diff, importance
 from sweeps.options import (
+    Cluster,
     Strengthening,
     StudyArgument,
     Verbs,
-    address_option,
     certify_options,
     checked_study,
+    cluster_options,
     folder_of,
     format_option,
     print_table,
+    sending_options,
     sentences,
     settings_option,
     storage_option,
@@ -26,6 +28,7 @@ from sweeps.options import (
     study_argument,
     trials_option,
 )
+from sweeps.remote.verbs import attach, logs, stop
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -96,20 +99,25 @@ def trial(study: str | None, launched: str | None, settings: tuple[str, ...], st
 @settings_option
 @trials_option
 @storage_option
-@address_option
+@cluster_options
 @certify_options
 def launch(
     study: str,
     settings: tuple[str, ...],
     trials: int | None,
     storage: str | None,
-    address: str,
+    cluster: Cluster,
     wanted: Strengthening | None,
 ) -> None:
     """Run every trial of a study, follow it, and print the front."""
     if trials is not None:
         settings = (*settings, f"search.trials={trials}")
-    checked, notes = checked_study(study, settings, storage, address)
+    if cluster.takes_jobs:
+        from sweeps.remote.submit import submit_launch
+
+        with sentences():
+            sys.exit(submit_launch(study, settings, storage, cluster, wanted))
+    checked, notes = checked_study(study, settings, storage, cluster.address)
     for note in notes:
         click.echo(f"note: {note}", err=True)
     from sweeps.certify.strength import strength_for
@@ -118,7 +126,7 @@ def launch(
 
     with sentences():
         strength = strength_for(checked, wanted) if wanted else None
-        sys.exit(conclude(launch_study(checked, address), strength, address))
+        sys.exit(conclude(launch_study(checked, cluster.address, cluster.force), strength, cluster.address))
 
 
 @main.command()
@@ -126,20 +134,25 @@ def launch(
 @settings_option
 @storage_option
 @trials_option
-@address_option
+@cluster_options
 @certify_options
 def resume(
     study: str,
     settings: tuple[str, ...],
     storage: str | None,
     trials: int | None,
-    address: str,
+    cluster: Cluster,
     wanted: Strengthening | None,
 ) -> None:
     """Go on with an interrupted sweep, or extend a finished one with --trials; --set changes what may change.
 
     That is the knobs, constraints, search, stop_early, resources, budget and mlflow; not the recipe.
     """
+    if cluster.takes_jobs:
+        from sweeps.remote.submit import submit_again
+
+        with sentences():
+            sys.exit(submit_again("resume", study, storage, cluster, wanted, settings=settings, trials=trials))
     from sweeps.certify.strength import strength_for
     from sweeps.conclusion import conclude
     from sweeps.launch import resume_study
@@ -148,24 +161,30 @@ def resume(
     with sentences():
         folder = folder_of(study, storage)
         strength = strength_for(launched_study(folder), wanted) if wanted else None
-        sys.exit(conclude(resume_study(folder, trials, address, settings, click.echo), strength, address))
+        outcome = resume_study(folder, trials, cluster.address, settings, click.echo, cluster.force)
+        sys.exit(conclude(outcome, strength, cluster.address))
 
 
 @main.command()
 @study_argument
 @strength_options
 @storage_option
-@address_option
+@sending_options
 @format_option("text", "json")
-def certify(study: str, wanted: Strengthening, storage: str | None, address: str, kind: str) -> None:
+def certify(study: str, wanted: Strengthening, storage: str | None, cluster: Cluster, kind: str) -> None:
     """Attack the front and its runners-up again, at full strength; goes on with what was interrupted."""
+    if cluster.takes_jobs:
+        from sweeps.remote.submit import submit_again
+
+        with sentences():
+            sys.exit(submit_again("certify", study, storage, cluster, wanted))
     from sweeps.certify.command import certify_and_print
     from sweeps.certify.strength import strength_for
     from sweeps.stored import launched_study
 
     with sentences():
         folder = folder_of(study, storage)
-        sys.exit(certify_and_print(folder, strength_for(launched_study(folder), wanted), address, kind))
+        sys.exit(certify_and_print(folder, strength_for(launched_study(folder), wanted), cluster.address, kind))
 
 
 @main.command()
@@ -227,7 +246,7 @@ def front(study: str, storage: str | None, kind: str, out: Path | None, confiden
         click.echo(f"wrote {out}", err=True)
 
 
-for verb in (importance, diff, export, evaluate):
+for verb in (importance, diff, export, evaluate, attach, logs, stop):
     main.add_command(verb)
 
 

@@ -1,6 +1,7 @@
 """What a sweep that has ended leaves to say: its front and where everything is, and then its certificates."""
 
 import shlex
+from collections.abc import Sequence
 
 import click
 
@@ -13,8 +14,11 @@ from sweeps.options import FAILED, print_table
 from sweeps.report import front_table
 
 
-def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
-    """The front and where everything is, then its certificates; exit code 1 where a trial failed or is unfinished."""
+def conclude(outcome: Outcome, strength: Strength | None, address: str, said: Sequence[str] = ()) -> int:
+    """The front and where everything is, then its certificates; exit code 1 where a trial failed or is unfinished.
+
+    ``said`` are the user's own words for the address, where they are others.
+    """
     sweep = outcome.sweep
     records, study = list(sweep.results.records.values()), sweep.study
     print_table(front_table(records, sweep.front(), study.objectives, study.feasible))
@@ -28,7 +32,7 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
     if outcome.warning:
         click.echo(f"warning: {outcome.warning}", err=True)
     if not sweep.is_complete() or sweep.cut_short():
-        click.echo(_goes_on(outcome, address), err=True)
+        click.echo(_goes_on(outcome, said or ([] if address == "local" else ["--address", address])), err=True)
     if not sweep.is_complete():
         return FAILED
     code = FAILED if outcome.failed else 0
@@ -37,11 +41,10 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str) -> int:
     return code
 
 
-def _goes_on(outcome: Outcome, address: str) -> str:
+def _goes_on(outcome: Outcome, where: Sequence[str]) -> str:
     """Why the sweep is not complete, and the command that goes on with it, ready to be pasted."""
     study, ending = outcome.sweep.study, outcome.sweep.ending
-    words = ["sweep", "resume", study.path, "--storage", study.storage]
-    words += [] if address == "local" else ["--address", address]
+    words = ["sweep", "resume", study.path, "--storage", study.storage, *where]
     if over := outcome.sweep.cut_short():
         again = f"{shlex.join(words)} {how_to_go_on(study, outcome.sweep.purse.count())}"
         return f"{over}; `{again}` goes on."

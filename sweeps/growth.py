@@ -28,7 +28,7 @@ def grown(study: Study, settings: Sequence[str]) -> Study:
     """The study with ``PATH=VALUE`` settings. Raises StudyError with everything that is wrong with them."""
     if not settings:
         return study
-    source = _as_source(study)
+    source = as_source(study)
     for setting in settings:
         apply_setting(source, setting)
     changed, problems, _ = draft_study(source)
@@ -40,7 +40,7 @@ def grown(study: Study, settings: Sequence[str]) -> Study:
     return changed
 
 
-def _as_source(study: Study) -> Source:
+def as_source(study: Study) -> Source:
     """As if it had just been read: faults name lines of the file as it was at the launch."""
     data = study.written
     lines: dict[KeyPath, int | str] = {(): 1, **read_yaml(study.text).lines}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ from sweeps.earlier import advice_of
 from sweeps.growth import changes, grown, total_trials
 from sweeps.head import HeadLost
 from sweeps.lock import Hold, locked
+from sweeps.preflight import inspect_cluster
+from sweeps.preflight.later import first_worker
 from sweeps.progress import Display
 from sweeps.results import Results
 from sweeps.session import ray_session, trials_at_once
@@ -24,8 +26,11 @@ if TYPE_CHECKING:
     from sweeps.driver import Sweep
 
 
-def launch_study(study: Study, address: str = "local") -> "Outcome":
-    """Run every trial of a study that has no results yet. Raises RequestError, or ModelError before anything starts."""
+def launch_study(study: Study, address: str = "local", force: bool = False) -> "Outcome":
+    """Run every trial of a study that has no results yet. Raises RequestError, or ModelError before anything starts.
+
+    ``force`` goes on where a cluster is not as it should be.
+    """
     if address == "local" and study.recipe.model.needs_download():
         study.recipe.model.load()  # once, here: where a hub does not answer, no trial could start
     folder = Folder(study.storage).at(study.name)
@@ -35,7 +40,7 @@ def launch_study(study: Study, address: str = "local") -> "Outcome":
                 f"the study '{study.name}' already has results in {folder.uri}; `sweep resume` continues it, another "
                 "--storage starts it anew"
             )
-        return _run(study, Results(folder.at(RESULTS).uri), study.num_trials(), address, hold)
+        return _run(study, Results(folder.at(RESULTS).uri), study.num_trials(), address, hold, force)
 
 
 def resume_study(
@@ -44,6 +49,7 @@ def resume_study(
     address: str = "local",
     settings: Sequence[str] = (),
     say: Callable[[str], object] = str,
+    force: bool = False,
 ) -> "Outcome":
     """Go on with a launched study until it has ``trials`` trials (default: as many as it was to have).
 
@@ -63,7 +69,7 @@ def resume_study(
         check_budget(study, total, records)
         for line in changes(before, study, records):
             say(f"changed  {line}")
-        return _run(study, results, total, address, hold)
+        return _run(study, results, total, address, hold, force)
 
 
 @dataclass(frozen=True)
@@ -80,18 +86,21 @@ class Outcome:
         return sum(record.state == "failed" for record in self.sweep.results.records.values())
 
 
-def _run(study: Study, results: Results, total: int, address: str, hold: Hold) -> Outcome:
+def _run(study: Study, results: Results, total: int, address: str, hold: Hold, force: bool) -> Outcome:
     from sweeps.driver import Sweep
 
     folder = Folder(study.storage).at(study.name).kept(patience())
     with ray_session(address) as head:
+        is_known = address == "local" or inspect_cluster(study, force)
         at_once = trials_at_once(study.resources)
         folder.write(STUDY, json.dumps(study.as_json(), indent=1).encode())
         tracker = tracker_of(study)
         plain = study.plain
         tracker.start_sweep({name: plain[name] for name in ("search", "resources", "objectives")}, study.text)
         tracker.catch_up(results.records.values())
-        with Display(study.name, total, study.objectives, study.feasible) as display:
+        with Display(study.name, total, study.objectives, study.feasible) as display, ExitStack() as watching:
+            if not is_known:
+                watching.enter_context(first_worker(study, display.say))
             sweep = Sweep(study, results, total, tracker, display)
             sweep.ending.taken_over, sweep.ending.head_lost = hold.taken_over, head.lost
             with sweep.ending.on_signals():

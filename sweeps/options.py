@@ -1,5 +1,6 @@
 """What the verbs of `sweep` have in common: their options, where a study's results are, errors as sentences."""
 
+import os
 import re
 import signal
 import sys
@@ -7,11 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
+
+from sweeps.remote.address import is_jobs_address
 
 if TYPE_CHECKING:
     from robustcore.storage import Folder
@@ -69,8 +73,22 @@ class RayAddress(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The address, if it has the form of one."""
-        if not re.fullmatch(r"local|auto|[^\s/]+:\d+", value):
-            self.fail(f"expected local, auto, or HOST:PORT, got {value!r}", param, ctx)
+        if not re.fullmatch(r"local|auto|[^\s/]+:\d+", value) and not is_jobs_address(value):
+            self.fail(
+                f"expected local, auto, HOST:PORT, http://HOST:8265 or ray://HOST:10001, got {value!r}", param, ctx
+            )
+        return value
+
+
+class JobsAddress(click.ParamType[str]):
+    """Where a cluster takes jobs."""
+
+    name = "address"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The address, if it has the form of one."""
+        if not is_jobs_address(value):
+            self.fail(f"expected http://HOST:8265 or ray://HOST:10001, got {value!r}", param, ctx)
         return value
 
 
@@ -90,8 +108,17 @@ address_option = click.option(
     type=RayAddress(),
     default="local",
     show_default=True,
-    help="Ray to run on: local, auto, or HOST:PORT.",
+    help="Ray to run on: local, auto or HOST:PORT; or a cluster to send it to: http://HOST:8265, ray://HOST:10001.",
 )
+_shared = click.option(
+    "--shared",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="All machines of the cluster see it under this path: nothing in it is sent, and results may go there.",
+)
+_detach = click.option("--detach", is_flag=True, help="Send it to the cluster, and do not wait for it.")
+_force = click.option("--force", is_flag=True, help="Go on though the check of the cluster finds something.")
 trials_option = click.option("--trials", type=click.IntRange(min=1), help="How many trials in all.")
 
 _certify = click.option("--certify", is_flag=True, help="In the end, attack the front again at full strength.")
@@ -105,6 +132,39 @@ _samples = click.option(
     type=click.IntRange(min=1),
     help="Certify on so many images of each data set (default: all that the search measured).",
 )
+
+
+class Cluster(NamedTuple):
+    """Where a sweep runs, and how it gets there."""
+
+    address: str
+    shared: tuple[Path, ...]
+    detach: bool
+    force: bool = False
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether the sweep is sent there."""
+        return is_jobs_address(self.address)
+
+
+def sending_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Hands the verb a ``cluster``."""
+
+    @wraps(verb)
+    def asked(*, address: str, shared: tuple[Path, ...], detach: bool, force: bool = False, **given: Any) -> None:
+        if (shared or detach) and not is_jobs_address(address):
+            word = "--detach" if detach else "--shared"
+            raise click.UsageError(f"{word} is for what is sent to a cluster; expected --address http://HOST:8265")
+        folders = tuple(Path(os.path.abspath(folder.expanduser())) for folder in shared)
+        verb(cluster=Cluster(address, folders, detach, force), **given)
+
+    return address_option(_shared(_detach(asked)))
+
+
+def cluster_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Hands the verb a ``cluster``, which is looked at before the first trial."""
+    return _force(sending_options(verb))
 
 
 class Strengthening(NamedTuple):

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "trainables": {"ray", "robustcore", "safetensors", "torch"},
     "sweeps": {
         *("annotated_types", "click", "matplotlib", "mlflow", "numpy", "optuna", "plotly", "pyarrow", "pydantic"),
-        *("pydantic_core", "ray", "rich", "robustcore", "trainables", "yaml"),
+        *("packaging", "pydantic_core", "ray", "rich", "robustcore", "trainables", "yaml"),
     },
 }
 

@@ -45,16 +45,33 @@ def check_study(
         source = read_source(study, settings)
     except StudyError as error:
         return None, list(error.problems), []
+    return check_source(source, nodes)
+
+
+def check_source(
+    source: Source, nodes: "Sequence[Node] | None" = None
+) -> tuple[Study | None, list[Problem], list[str]]:
+    """As ``check_study``, of a study that has been read."""
     loaded, problems, knobs = draft_study(source)
     notes: list[str] = []
-    problems += _data_problems(source, knobs, notes)
-    problems += _model_problems(source, knobs, notes)
+    problems += _content_problems(source, knobs, notes)
     problems += _storage_problems(source)
     problems += earlier_problems(source)
     problems += _machine_problems(source, nodes)
     if nodes is not None and any(node.gpus for node in nodes) and not source.at("resources", "gpus"):
         notes.append("no trial uses a GPU, though there are some; set resources.gpus")
     return (None if problems else loaded), list(in_order(problems)), notes
+
+
+def check_contents(source: Source) -> list[Problem]:
+    """What is wrong with the data and the weights that a sound study names, which must be on this machine."""
+    _, _, knobs = draft_study(source)
+    return list(_content_problems(source, knobs, []))
+
+
+def _content_problems(source: Source, knobs: dict[str, Space], notes: list[str]) -> Iterator[Problem]:
+    yield from _data_problems(source, knobs, notes)
+    yield from _model_problems(source, knobs, notes)
 
 
 def _variants(source: Source, knobs: dict[str, Space], kind: Any, keys: KeyPath) -> Iterator[tuple[KeyPath, str, Any]]:
