@@ -1,0 +1,112 @@
+"""Each planted mistake in a manifest is one sentence at its line; the shipped manifests have none."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from sweeps.clusters.check import check_documents
+from sweeps.clusters.manifest import read_manifest
+from sweeps.clusters.render import rendered
+from sweeps.clusters.shipped import FILES, shipped_path
+from sweeps.stored import RequestError
+from sweeps.study import Study, load_study
+from sweeps.study.keys import Resources
+from tests.sweeps.manifests import OF, checked, filled
+
+DEFINITIONS = Path("/work/shared/schemas")
+LAUNCHERS, KUBERAY = ("aws", "gcp"), ("kuberay", "job")
+POOLS = (*LAUNCHERS, *KUBERAY)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A change in the text of each of the manifests, and what must be said at the line that it changes."""
+
+    manifests: tuple[str, ...]
+    before: str
+    after: str
+    said: str
+    elsewhere: str = ""  # part of the line where it is said, where that is not the changed one
+
+
+MISTAKES = [
+    # Keys that are misspelt, at any depth.
+    Mistake(LAUNCHERS, "idle_timeout_minutes: 12", "idle_timeout_minute: 12", "did you mean 'idle_timeout_minutes'?"),
+    Mistake(LAUNCHERS, "  use_internal_ips:", "  use_internal_ip:", "did you mean 'use_internal_ips'?"),
+    Mistake(LAUNCHERS, "    min_workers: 0", "    min_worker: 0", "did you mean 'min_workers'?"),
+    Mistake(LAUNCHERS, "  pull_before_run:", "  pull_before_runs:", "did you mean 'pull_before_run'?"),
+    Mistake(("aws",), "      InstanceMarketOptions:", "      InstanceMarketOption:", "did you mean 'InstanceMarketOptions'?"),
+    Mistake(("aws",), "{VolumeSize: 150", "{VolumSize: 150", "did you mean 'VolumeSize'?"),
+    Mistake(("aws",), "{MarketType: spot}", "{MarketTyp: spot}", "did you mean 'MarketType'?"),
+    Mistake(("gcp",), "provisioningModel: SPOT", "provisionigModel: SPOT", "did you mean 'provisioningModel'?"),
+    Mistake(("gcp",), "diskSizeGb: 150", "diskSizeGB: 150", "did you mean 'diskSizeGb'?"),
+    Mistake(KUBERAY, "maxReplicas: 8", "maxReplica: 8", "did you mean 'maxReplicas'?"),
+    Mistake(KUBERAY, "idleTimeoutSeconds: 720", "idleTimeoutSecond: 720", "did you mean 'idleTimeoutSeconds'?"),
+    Mistake(KUBERAY, "restartPolicy: Never", "restartPolicies: Never", "did you mean 'restartPolicy'?"),
+    Mistake(KUBERAY, "nodeSelector:", "nodeSelectors:", "did you mean 'nodeSelector'?"),
+    Mistake(KUBERAY, "enableInTreeAutoscaling: true", "enableInTreeAutoscalling: true", "did you mean 'enableInTreeAu"),
+    Mistake(KUBERAY, "policyTypes:", "policyType:", "did you mean 'policyTypes'?"),
+    Mistake(("job",), "shutdownAfterJobFinishes:", "shutdownAfterJobFinish:", "did you mean 'shutdownAfterJobFinishes'?"),
+    Mistake(("job",), "submissionMode:", "submisionMode:", "did you mean 'submissionMode'?"),
+    Mistake(("mlflow",), "volumeClaimTemplates:", "volumeClaimTemplate:", "did you mean 'volumeClaimTemplates'?"),
+    Mistake(("mlflow",), "kind: StatefulSet", "kind: StatefullSet", "did you mean 'StatefulSet'?"),
+    # Values of another type, keys that are missing, keys that stand twice.
+    Mistake(LAUNCHERS, "max_workers: 8", 'max_workers: "8"', "expected a whole number, got '8'"),
+    Mistake(LAUNCHERS, "cache_stopped_nodes: false", "cache_stopped_nodes: 0", "expected true or false"),
+    Mistake(LAUNCHERS, "resources: {CPU: 2}", "resources: {CPU: 2.5}", "expected a whole number"),
+    Mistake(KUBERAY, "minReplicas: 0", 'minReplicas: "0"', "expected a whole number, got '0'"),
+    Mistake(KUBERAY, 'value: "1200"', "value: 1200", "expected text, got the number 1200"),
+    Mistake(KUBERAY, "upscalingMode: Default", "upscalingMode: default", "did you mean 'Default'?"),
+    Mistake(LAUNCHERS, "cluster_name: sweeps\n", "", "cluster_name: missing key", "max_workers: 8"),
+    Mistake(LAUNCHERS, "idle_timeout_minutes: 12\n", "", "idle_timeout_minutes: missing key", "max_workers: 8"),
+    Mistake(KUBERAY, "groupName: l4", "priority: 1", "groupName: missing key"),
+    Mistake(POOLS, "upscaling", "{0}\nupscaling", "", "") if False else
+    Mistake(LAUNCHERS, "max_workers: 8", "max_workers: 8\nmax_workers: 9", "the key stands twice", "max_workers: 9"),
+    # What a cluster that nobody else gets into needs.
+    Mistake(LAUNCHERS, "    - -e RAY_AUTH_MODE=token\n", "", "no authentication", "run_options:"),
+    Mistake(LAUNCHERS, "RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled", "no authentication", "run_options:"),
+    Mistake(LAUNCHERS, "  /home/ray/.ray/auth_token: ~/.ray/auth_token\n", "", "no token reaches", "file_mounts:"),
+    Mistake(LAUNCHERS, "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "dashboard would listen", "set -a"),
+    Mistake(LAUNCHERS, "--host=127.0.0.1", "--host=0.0.0.0", "MLflow would listen", "set -a"),
+    Mistake(KUBERAY, "mode: token", "mode: disabled", "expected 'token', got 'disabled'"),
+    Mistake(KUBERAY, "authOptions:\n{0}  mode: token\n", "", "no authentication", "rayVersion:"),
+    Mistake(KUBERAY, "serviceType: ClusterIP", "serviceType: LoadBalancer", "leads from outside"),
+    Mistake(KUBERAY, "serviceType: ClusterIP", "enableIngress: true", "leads from outside"),
+    Mistake(KUBERAY, "      restartPolicy: Never", "      hostNetwork: true\n      restartPolicy: Never", "node's own network", "hostNetwork"),
+    Mistake(("mlflow",), "type: ClusterIP", "type: NodePort", "leads from outside"),
+    # Secrets in plain text.
+    Mistake(LAUNCHERS, "RAY_USAGE_STATS_ENABLED=0", "MLFLOW_TRACKING_PASSWORD=hunter2", "MLFLOW_TRACKING_PASSWORD stands here"),
+    Mistake(LAUNCHERS, "setup_commands: []", "setup_commands: [export AWS_SECRET_ACCESS_KEY=abc]", "AWS_SECRET_ACCESS_KEY"),
+    Mistake(KUBERAY, 'RAY_USAGE_STATS_ENABLED, value: "0"', "HF_TOKEN, value: abc", "the secret HF_TOKEN stands here"),
+    Mistake(("mlflow",), "$(POSTGRES_PASSWORD)", "hunter2", "a password in an address stands here"),
+    # One version of everything.
+    Mistake(POOLS, "image: registry.example.com/team/sweeps:1.4.0", "image: rayproject/ray:latest-gpu", "stays what it is"),
+    Mistake(POOLS, "image: registry.example.com/team/sweeps:1.4.0", "image: registry.example.com/sweeps", "stays what it is"),
+    Mistake(LAUNCHERS, "team/sweeps:1.4.0\n  container", "team/sweeps:1.4.0\n  worker_image: registry.example.com/team/sweeps:1.3.0\n  container", "expected registry.example.com/team/sweeps:1.4.0", "1.3.0"),
+    Mistake(LAUNCHERS, "image: registry.example.com/team/sweeps:1.4.0", "image: rayproject/ray:2.9.0-py311", "expected Ray 2.60"),
+    Mistake(LAUNCHERS, "\nsetup_commands: []", "", "a nightly build", "max_workers: 8"),
+    Mistake(LAUNCHERS, "\nsetup_commands: []", "\nsetup_commands: [pip install 'ray[default]']", "any version of it"),
+    Mistake(LAUNCHERS, "\nsetup_commands: []", "\nsetup_commands: [pip install ray==2.9.3]", "installs Ray as 2.9.3"),
+    Mistake(KUBERAY, "rayVersion: 2.60.0", "rayVersion: 2.52.0", "the Ray of this installation, got 2.52.0"),
+    # Waits that are shorter than a machine takes to start.
+    Mistake(LAUNCHERS, "idle_timeout_minutes: 12", "idle_timeout_minutes: 5", "the 8 minutes that a machine takes to start (metadata.node_start_minutes in this file), got 5 minutes"),
+    Mistake(LAUNCHERS, "node_start_minutes: 8", "node_start_minutes: 15", "the 15 minutes", "idle_timeout_minutes"),
+    Mistake(LAUNCHERS, "    min_workers: 0", "    idle_timeout_s: 60", "got 1 minutes"),
+    Mistake(KUBERAY, "    idleTimeoutSeconds: 720\n{0}    rayStart", "    idleTimeoutSeconds: 60\n{0}    rayStart", "got 1 minutes"),
+    Mistake(LAUNCHERS, "START_TIMEOUT_S=1200", "START_TIMEOUT_S=60", "480 seconds, got 60"),
+    Mistake(KUBERAY, 'START_TIMEOUT_S, value: "1200"', 'START_TIMEOUT_S, value: "60"', "480 seconds, got 60"),
+    # Numbers and sizes that contradict each other.
+    Mistake(LAUNCHERS, "    min_workers: 0", "    min_workers: 9", "expected at least the sum of all min_workers, 9, got 8", "max_workers: 8"),
+    Mistake(LAUNCHERS, "head_node_type: head", "head_node_type: haed", "did you mean 'head'?"),
+    Mistake(LAUNCHERS, "resources: {CPU: 2}", "resources: {CPU: 0}", "the head has no CPU"),
+    Mistake(LAUNCHERS, "resources: {CPU: 8, GPU: 1}", "resources: {CPU: 8, GPU: 4}", "has 1 GPUs, got 4"),
+    Mistake(KUBERAY, 'num-cpus: "2"', 'num-cpus: "0"', "the head has no CPU"),
+    Mistake(KUBERAY, "minReplicas: 0", "minReplicas: 9", "expected at least minReplicas, 9, got 8", "maxReplicas: 8"),
+    # What keeps a pool from growing, shrinking or ending.
+    Mistake(KUBERAY, "enableInTreeAutoscaling: true", "enableInTreeAutoscaling: false", "the pool would keep its first size"),
+    Mistake(KUBERAY, "version: v2", "version: v1", "v1 keeps idle GPU machines"),
+    Mistake(KUBERAY, "restartPolicy: Never", "restartPolicy: Always", "expected Never, got Always"),
+    Mistake(("job",), "shutdownAfterJobFinishes: true", "shutdownAfterJobFinishes: false", "the cluster would stay"),
+    Mistake(("job",), "bash /home/ray/run/run.sh", "sweep launch s --storage /tmp/runs", "the head's own disk"),
+]
