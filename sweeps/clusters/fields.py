@@ -27,11 +27,13 @@ def option(name: str) -> str:
 def field_faults(document: Document) -> Iterator[Fault]:
     """Each field that nobody has filled in, at every place."""
     for keys, text in document.texts():
-        for name in dict.fromkeys(MARKED.findall(text)):
-            meaning = MEANINGS.get(name)
-            near = did_you_mean(name, list(MEANINGS)) if meaning is None else ""
-            yield keys, (
-                f"the field __{name}__ is not filled in; "
-                + (f"expected {meaning} (`sweep cluster render ... --set {option(name)}=...`)" if meaning else "")
-                + (f"no shipped manifest has such a field{near}" if meaning is None else "")
-            )
+        names = dict.fromkeys(MARKED.findall(text))
+        if names:
+            yield keys, "; ".join(map(_sentence, names))
+
+
+def _sentence(name: str) -> str:
+    open_field = f"the field __{name}__ is not filled in"
+    if name in MEANINGS:
+        return f"{open_field}, expected {MEANINGS[name]} (`sweep cluster render ... --set {option(name)}=...`)"
+    return f"{open_field}, and no shipped manifest has such a field{did_you_mean(name, list(MEANINGS))}"

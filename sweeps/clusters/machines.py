@@ -1,4 +1,4 @@
-"""GPU machines that clouds rent: what each has, by the cloud's own name for it. As the clouds list them in late 2025."""
+"""GPU machines that clouds rent: what each has, by the cloud's own name for it, as of late 2025."""
 
 from dataclasses import dataclass
 
@@ -20,18 +20,13 @@ def _families(prefixes: tuple[str, ...], sizes: dict[str, tuple[int, int]]) -> d
     return {name: machine for prefix in prefixes for name, machine in _sizes(prefix, "", sizes).items()}
 
 
-_G = {
-    **{"xlarge": (4, 1), "2xlarge": (8, 1), "4xlarge": (16, 1), "8xlarge": (32, 1), "16xlarge": (64, 1)},
-    **{"12xlarge": (48, 4), "24xlarge": (96, 4), "48xlarge": (192, 8)},
-}
+_ONE = {"xlarge": (4, 1), "2xlarge": (8, 1), "4xlarge": (16, 1), "8xlarge": (32, 1), "16xlarge": (64, 1)}
+_G = {**_ONE, "12xlarge": (48, 4), "24xlarge": (96, 4), "48xlarge": (192, 8)}
 _N = {"standard-2": (2, 0), "standard-4": (4, 0), "standard-8": (8, 0), "standard-16": (16, 0), "standard-32": (32, 0)}
-_INTEL = {
-    **{"large": (2, 0), "xlarge": (4, 0), "2xlarge": (8, 0), "4xlarge": (16, 0), "8xlarge": (32, 0)},
-    **{"12xlarge": (48, 0), "16xlarge": (64, 0), "24xlarge": (96, 0)},
-}
+_NO_GPU = {size: (cpus, 0) for size, (cpus, _) in {"large": (2, 0), **_G}.items() if size != "48xlarge"}
 
 AWS = {
-    **_sizes("g4dn.", "T4", {size: _G[size] for size in ("xlarge", "2xlarge", "4xlarge", "8xlarge", "16xlarge", "12xlarge")}),
+    **_sizes("g4dn.", "T4", {**_ONE, "12xlarge": (48, 4)}),
     **_sizes("g5.", "A10G", _G),
     **_sizes("g6.", "L4", _G),
     **_sizes("g6e.", "L40S", _G),
@@ -40,14 +35,14 @@ AWS = {
     **_sizes("p5.", "H100", {"4xlarge": (16, 1), "48xlarge": (192, 8)}),
     **_sizes("p5e.", "H200", {"48xlarge": (192, 8)}),
     **_sizes("p5en.", "H200", {"48xlarge": (192, 8)}),
-    **_families(("m5.", "m6i.", "m7i.", "c6i.", "r6i."), _INTEL),
+    **_families(("m5.", "m6i.", "m7i.", "c6i.", "r6i."), _NO_GPU),
 }
 
 GCP = {
     **_sizes(
         "g2-standard-",
         "L4",
-        {**{size: (int(size), 1) for size in ("4", "8", "12", "16", "32")}, "24": (24, 2), "48": (48, 4), "96": (96, 8)},
+        {str(cpus): (cpus, {24: 2, 48: 4, 96: 8}.get(cpus, 1)) for cpus in (4, 8, 12, 16, 24, 32, 48, 96)},
     ),
     **_sizes("a2-highgpu-", "A100", {"1g": (12, 1), "2g": (24, 2), "4g": (48, 4), "8g": (96, 8)}),
     **_sizes("a2-megagpu-", "A100", {"16g": (96, 16)}),

@@ -1,4 +1,4 @@
-"""What a manifest's machines have to give at most, the same for `ray up` and KubeRay; wrong values count as not there."""
+"""What a manifest's machines have to give at most, for `ray up` and KubeRay alike; wrong values count as none."""
 
 import math
 from collections.abc import Iterator

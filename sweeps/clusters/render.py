@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.clusters.edits import Text
+from sweeps.clusters.edits import edited
 from sweeps.clusters.fields import MARKED, MEANINGS, option
 from sweeps.clusters.machines import GKE, machine_of
-from sweeps.clusters.manifest import LAUNCHER, at, list_at, mapping_at, read_manifest, text_at
+from sweeps.clusters.manifest import LAUNCHER, Document, at, list_at, mapping_at, read_manifest, text_at
 from sweeps.clusters.pools import cluster_keys
 from sweeps.clusters.shipped import shipped_path
 from sweeps.source import did_you_mean
@@ -32,7 +32,7 @@ class Kind:
 class Cluster:
     """Where the parts of a cluster are in a shipped manifest."""
 
-    document: int
+    document: Document
     name: KeyPath
     kinds: tuple[Kind, ...]
     most: KeyPath | None  # of all kinds together
@@ -49,37 +49,43 @@ def rendered(
 ) -> tuple[str, list[str]]:
     """The manifest's text, and a sentence for each field that is still to be filled in; raises RequestError."""
     path = shipped_path(manifest)
-    text, cluster = Text(path.read_text(encoding="utf-8")), _cluster(str(path))
+    text, cluster = path.read_text(encoding="utf-8"), _cluster(str(path))
     if cluster is None and (workers or gpus or not spot or name):
         raise RequestError(f"'{manifest}' starts no GPU machines; expected --set alone")
     if cluster is not None:
-        kept = _kept(cluster, gpus)
-        if name is not None:
-            text = text.put(cluster.document, cluster.name, _checked("--name", name))
-        if workers is not None:
-            for keys in [*([cluster.most] if cluster.most else []), *(kind.most for kind in kept)]:
-                text = text.put(cluster.document, keys, str(workers))
-        for keys in [] if spot else [keys for kind in reversed(kept) for keys in kind.spot]:
-            text = text.drop(cluster.document, keys)
-        for kind in reversed(cluster.kinds):  # from the end: positions in a list stay what they are
-            text = text if kind in kept else text.drop(cluster.document, kind.keys)
-    filled = _filled(text.text, fields)
+        text = _edited(text, cluster, workers, gpus, spot, name)
+    filled = _filled(text, fields)
     left = [f"to fill in: --set {option(field)}=..., {MEANINGS[field]}" for field in _marked(filled)]
     return filled, left
 
 
+def _edited(text: str, cluster: Cluster, workers: int | None, gpus: Sequence[str], spot: bool, name: str | None) -> str:
+    kept = _kept(cluster, gpus)
+    dropped = [kind.keys for kind in cluster.kinds if kind not in kept]
+    values: dict[KeyPath, str] = {} if name is None else {cluster.name: _checked("--name", name)}
+    if workers is not None:
+        limits = [kind.most for kind in kept] + ([cluster.most] if cluster.most else [])
+        values |= {keys: str(workers) for keys in limits}
+    if not spot:
+        dropped += [keys for kind in kept for keys in kind.spot]
+    line = cluster.document.lines
+    return edited(
+        text, {(line[keys], str(keys[-1])): value for keys, value in values.items()}, [line[keys] for keys in dropped]
+    )
+
+
 def _cluster(path: str) -> Cluster | None:
-    for number, document in enumerate(read_manifest(path)):
+    for document in read_manifest(path):
         if document.kind == LAUNCHER:
-            cloud, types = text_at(document.value, "provider", "type"), mapping_at(document.value, "available_node_types")
-            head = text_at(document.value, "head_node_type")
+            types = mapping_at(document.value, "available_node_types")
+            cloud, head = (text_at(document.value, *keys) for keys in (("provider", "type"), ("head_node_type",)))
             kinds = [_launcher_kind(cloud, name, types[name]) for name in types if name != head]
-            return Cluster(number, ("cluster_name",), tuple(kinds), ("max_workers",))
+            return Cluster(document, ("cluster_name",), tuple(kinds), ("max_workers",))
         for keys in cluster_keys(document):
             groups = list_at(document.value, *keys, "workerGroupSpecs")
             places = [(*keys, "workerGroupSpecs", position) for position in range(len(groups))]
             kinds = [_kuberay_kind(place, group) for place, group in zip(places, groups, strict=True)]
-            return Cluster(number, ("metadata", "name"), tuple(kinds), None)
+            return Cluster(document, ("metadata", "name"), tuple(kinds), None)
     return None
 
 
@@ -88,11 +94,12 @@ def _launcher_kind(cloud: str, name: str, kind: object) -> Kind:
     config: KeyPath = (*keys, "node_config")
     given = text_at(kind, "node_config", "InstanceType") or text_at(kind, "node_config", "machineType")
     machine = machine_of(cloud, given)
-    spot = {
+    spot: dict[str, list[KeyPath]] = {
         "aws": [("InstanceMarketOptions",)],
         "gcp": [("scheduling", "instanceTerminationAction"), ("scheduling", "provisioningModel")],
-    }[cloud]
-    return Kind(machine.gpu if machine else name, keys, tuple((*config, *key) for key in spot), (*keys, "max_workers"))
+    }
+    places = tuple((*config, *key) for key in spot[cloud])
+    return Kind(machine.gpu if machine else name, keys, places, (*keys, "max_workers"))
 
 
 def _kuberay_kind(keys: KeyPath, group: object) -> Kind:

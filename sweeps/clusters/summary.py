@@ -18,7 +18,8 @@ def summary(documents: list[Document], study: "Study | None") -> Iterator[str]:
     for pool in found:
         yield f"{pool.document.name}: a head of {pool.head.cpus:g} CPUs that stays, and workers that come and go:"
         for group, count in zip(pool.workers, pool.counts(), strict=True):
-            yield f"  {group.name}: {group.least} to {count} of {group.cpus:g} CPUs, {group.gpus:g} GPUs; {_idle(group)}"
+            each = f"{group.cpus:g} CPUs, {group.gpus:g} GPUs"
+            yield f"  {group.name}: {group.least} to {count} of {each}; {_idle(group)}"
         if len(pool.workers) > 1 and pool.most_workers < sum(pool.counts()):
             yield f"  no more than {pool.most_workers:g} of all kinds together"
         yield f"  waits are held against {reckoned(pool)}"

@@ -1,4 +1,4 @@
-"""All that can be known to be wrong with a cluster's manifest without a cloud: every problem at once, nothing started."""
+"""All that can be known to be wrong with a cluster's manifest without a cloud: every problem at once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,22 +48,14 @@ def check_documents(
 
 
 def _faults(document: Document, study: "Study | None", schemas: Schemas) -> Iterator[Fault]:
-    shaped = list(_shape(document))
-    yield from shaped
-    yield from field_faults(document)
-    yield from secret_faults(document)
-    yield from version_faults(document)
-    yield from exposure_faults(document)
-    yield from kuberay_faults(document)
-    yield from size_faults(document)
-    yield from timing_faults(document)
-    yield from local_storage(document)
+    """What is known best about a place comes first; Ray, which stops at its first complaint, has the last word."""
+    found = [fault for rule in _RULES for fault in rule(document)]
     if study is not None and pools(document):
-        yield from fit_faults(document, study)
-        yield from _study_storage(study)
-    yield from definition_faults(document, schemas)
-    if document.kind == LAUNCHER and not shaped:
-        yield from ray_faults(document)
+        found += [*fit_faults(document, study), *_study_storage(study)]
+    found += definition_faults(document, schemas)
+    if document.kind == LAUNCHER and not any(message for _, message in found if "is not filled in" not in message):
+        found += ray_faults(document)
+    yield from found
 
 
 def _shape(document: Document) -> Iterator[Fault]:
@@ -82,11 +74,27 @@ def _shape(document: Document) -> Iterator[Fault]:
         yield (), "expected a file for `ray up` (cluster_name, provider, ...) or a Kubernetes object (apiVersion, kind)"
 
 
+_RULES = (
+    _shape,
+    field_faults,
+    secret_faults,
+    version_faults,
+    exposure_faults,
+    kuberay_faults,
+    size_faults,
+    timing_faults,
+    local_storage,
+)
+
+
 def _study_storage(study: "Study") -> Iterator[Fault]:
     if "://" not in study.storage:
-        yield (), (
-            f"'{study.name}' writes its results to the folder {study.storage}, which the machines do not share; "
-            "expected storage: s3://, gs:// or abfs:// in the study"
+        yield (
+            (),
+            (
+                f"'{study.name}' writes its results to the folder {study.storage}, which the machines do not share; "
+                "expected storage: s3://, gs:// or abfs:// in the study"
+            ),
         )
 
 
@@ -98,4 +106,4 @@ def _notes(documents: list[Document], schemas: Schemas) -> Iterator[str]:
         if "NetworkPolicy" not in kinds:
             yield f"{documents[0].file}: no NetworkPolicy here; every pod of the Kubernetes cluster reaches Ray's ports"
         if not schemas:
-            yield "KubeRay's definitions were not at hand (--definitions DIR); keys were held against this package's list"
+            yield "KubeRay's definitions were not at hand (--definitions DIR); this package's own list was"

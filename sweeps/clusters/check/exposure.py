@@ -53,9 +53,12 @@ def _launcher_authentication(document: Document) -> Iterator[Fault]:
     has_token = any(target.endswith(".ray/auth_token") for target in mounts)
     if not has_token and not any(setting.name == "RAY_AUTH_TOKEN_PATH" for setting in settings(document)):
         target = "/home/ray/.ray/auth_token" if uses_image else "~/.ray/auth_token"
-        yield ("file_mounts",), (
-            f"no token reaches the machines, and Ray would not start without one; expected '{target}': "
-            "'~/.ray/auth_token' (`ray get-auth-token --generate` makes it)"
+        yield (
+            ("file_mounts",),
+            (
+                f"no token reaches the machines, and Ray would not start without one; expected '{target}': "
+                "'~/.ray/auth_token' (`ray get-auth-token --generate` makes it)"
+            ),
         )
 
 
@@ -66,9 +69,12 @@ def _launcher_listeners(document: Document) -> Iterator[Fault]:
                 match = pattern.search(command) if isinstance(command, str) else None
                 if match and match[1] not in _LOOPBACK:
                     flag = "--dashboard-host" if what == "dashboard" else "--host"
-                    yield (section, position), (
-                        f"{what} would listen on every network of the head, unencrypted; expected {flag}=127.0.0.1 "
-                        f"(`ray attach FILE -p {port}` brings it to you), got {match[1]}"
+                    yield (
+                        (section, position),
+                        (
+                            f"{what} would listen on every network of the head, unencrypted; expected {flag}=127.0.0.1 "
+                            f"(`ray attach FILE -p {port}` brings it to you), got {match[1]}"
+                        ),
                     )
     if "head_start_ray_commands" not in document.value:
         yield ("head_start_ray_commands",), "missing key: Ray's own commands open the dashboard to every network"
@@ -82,7 +88,7 @@ def _firewall(document: Document) -> Iterator[Fault]:
         for entry in ranges:
             cidr = text_at(entry, "CidrIp") or text_at(entry, "CidrIpv6")
             if cidr in _EVERYBODY and not is_ssh:
-                yield (*keys, position), f"opens ports to everybody ({cidr}); expected port 22 alone, or your own network"
+                yield (*keys, position), f"opens ports to everybody ({cidr}); expected your own network"
 
 
 def _kuberay_cluster(document: Document, keys: KeyPath) -> Iterator[Fault]:
@@ -133,4 +139,5 @@ def _services(document: Document) -> Iterator[Fault]:
 
 
 def _door(kind: str) -> str:
-    return f"leads from outside to what has no encryption of its own; expected ClusterIP (`kubectl port-forward`), got {kind}"
+    instead = "expected ClusterIP (`kubectl port-forward`)"
+    return f"leads from outside to what has no encryption of its own; {instead}, got {kind}"

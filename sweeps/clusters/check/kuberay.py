@@ -45,7 +45,7 @@ def _autoscaler(document: Document, keys: KeyPath) -> Iterator[Fault]:
 def _job(document: Document) -> Iterator[Fault]:
     job = mapping_at(document.value, "spec")
     if at(job, "rayClusterSpec") is not None and at(job, "shutdownAfterJobFinishes") is not True:
-        yield ("spec", "shutdownAfterJobFinishes"), "the cluster would stay, and cost, when the sweep is over; expected true"
+        yield ("spec", "shutdownAfterJobFinishes"), "the cluster would stay when the sweep is over; expected true"
     if at(job, "rayClusterSpec") is None and at(job, "clusterSelector") is None:
         yield ("spec", "rayClusterSpec"), "missing key: the job has no cluster to run on"
     if not text_at(job, "entrypoint"):
@@ -53,15 +53,18 @@ def _job(document: Document) -> Iterator[Fault]:
 
 
 def local_storage(document: Document) -> Iterator[Fault]:
-    """Results that a command of this manifest writes where no other machine sees them, and which go with the machine."""
+    """Results that a command of this manifest writes where no other machine sees them."""
     shared = tuple(_shared_paths(document))
     for keys, text in document.texts():
         for match in _STORAGE.finditer(text):
             storage = match[1]
             if "://" not in storage and not storage.startswith(("$", "__", *shared)):
-                yield keys, (
-                    f"results would stay on the head's own disk and go with it; expected --storage with s3://, gs:// "
-                    f"or abfs://, or a folder that all machines share, got '{storage}'"
+                yield (
+                    keys,
+                    (
+                        f"results would stay on the head's own disk and go with it; expected --storage s3://, gs:// "
+                        f"or abfs://, or a folder that all machines share, got '{storage}'"
+                    ),
                 )
 
 

@@ -19,7 +19,7 @@ def size_faults(document: Document) -> Iterator[Fault]:
         yield from _limits(pool)
         if pool.head.cpus < 1:
             keys = (*pool.head.keys, *_cpus_key(document))
-            yield keys, f"the head has no CPU for what drives the sweep there; expected at least 1, got {pool.head.cpus:g}"
+            yield keys, f"the head has no CPU for what drives sweeps; expected at least 1, got {pool.head.cpus:g}"
     if document.kind == LAUNCHER:
         yield from _node_types(document)
     for cluster in cluster_keys(document):
@@ -44,8 +44,9 @@ def _limits(pool: Pool) -> Iterator[Fault]:
             yield (*group.keys, key), f"expected at least {least}, {group.least}, got {group.most}"
     total = sum(group.least for group in pool.workers)
     if pool.most_workers < total:
-        yield ("max_workers",), (
-            f"expected at least the sum of all min_workers, {total}, got {pool.most_workers:g}: Ray would not start"
+        yield (
+            ("max_workers",),
+            (f"expected at least the sum of all min_workers, {total}, got {pool.most_workers:g}: Ray would not start"),
         )
 
 
@@ -63,8 +64,8 @@ def _node_types(document: Document) -> Iterator[Fault]:
         machine = machine_of(cloud, given)
         is_spot = text_at(config, "scheduling", "provisioningModel") in ("SPOT", "FLEX_START")
         if given in SPOT_ALONE and not is_spot:
-            keys = ("available_node_types", name, "node_config", "machineType")
-            yield keys, f"Google rents a {given} as spot alone; expected scheduling.provisioningModel: SPOT, or an -8g"
+            place = ("available_node_types", name, "node_config", "machineType")
+            yield place, f"Google rents a {given} as spot alone; expected scheduling.provisioningModel: SPOT, or an -8g"
         for resource, has in (("CPU", machine.cpus), ("GPU", machine.gpus)) if machine else ():
             says = number_at(kind, "resources", resource) or 0
             if says > has:
@@ -89,12 +90,15 @@ def fit_faults(document: Document, study: "Study") -> Iterator[Fault]:
         each = f"{wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs"
         if not any(capacity(one, [Node(group.cpus, group.gpus)]) for group in (pool.head, *pool.workers)):
             has = "; ".join(map(_offer, (pool.head, *pool.workers)))
-            yield place, f"no trial of '{study.name}' ever fits: a worker takes {each} of one machine, and there are {has}"
+            yield place, f"no trial of '{study.name}' ever fits: a worker takes {each} of one machine, of {has}"
         else:
             room = capacity(one, nodes(pool, one))
-            yield place, (
-                f"no trial of '{study.name}' ever fits: it takes {wanted.workers} workers of {each}, and the pool has "
-                f"room for {room} of them at its largest"
+            yield (
+                place,
+                (
+                    f"no trial of '{study.name}' ever fits: it takes {wanted.workers} workers of {each}, and there is "
+                    f"room for {room} of them at the pool's largest"
+                ),
             )
 
 

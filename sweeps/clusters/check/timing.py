@@ -1,4 +1,4 @@
-"""Waiting times against the time a machine takes to start: what is shorter starts machines and gives them back for ever."""
+"""Waiting times against the time a machine takes to start: what is shorter starts machines for nothing."""
 
 from collections.abc import Iterator
 
@@ -33,9 +33,12 @@ def _idle(pool: Pool) -> Iterator[Fault]:
         if group.idle_seconds is None or group.idle_keys in seen or group.idle_seconds > 60 * pool.start_minutes:
             continue
         seen.add(group.idle_keys)
-        yield group.idle_keys, (
-            f"machines would come and go without doing any work: expected more than {reckoned(pool)}, "
-            f"got {group.idle_seconds / 60:g} minutes"
+        yield (
+            group.idle_keys,
+            (
+                f"machines would come and go without doing any work: expected more than {reckoned(pool)}, "
+                f"got {group.idle_seconds / 60:g} minutes"
+            ),
         )
 
 
@@ -44,12 +47,18 @@ def _start(pool: Pool) -> Iterator[Fault]:
     given = [setting for setting in settings(pool.document) if setting.name == START_TIMEOUT]
     for setting in given:
         if quantity(setting.value) < needed:
-            yield setting.keys, (
-                f"trials of several workers would give up before their machines are there: expected {START_TIMEOUT} "
-                f"of at least {reckoned(pool)}, {needed:g} seconds, got {setting.value}"
+            yield (
+                setting.keys,
+                (
+                    f"trials of several workers would not wait for their machines: expected {START_TIMEOUT} "
+                    f"of at least {reckoned(pool)}, {needed:g} seconds, got {setting.value}"
+                ),
             )
     if not given and needed > DEFAULT_START_SECONDS:
-        yield pool.start_keys, (
-            f"machines take longer to start than trials of several workers wait ({DEFAULT_START_SECONDS:g} seconds); "
-            f"expected {START_TIMEOUT} in the head's environment, of at least {needed:g}"
+        yield (
+            pool.start_keys,
+            (
+                f"trials of several workers would not wait for their machines ({DEFAULT_START_SECONDS:g} seconds); "
+                f"expected {START_TIMEOUT} in the head's environment, of at least {needed:g}"
+            ),
         )

@@ -21,7 +21,7 @@ def version_faults(document: Document) -> Iterator[Fault]:
     for keys in cluster_keys(document):
         given = text_at(document.value, *keys, "rayVersion")
         if not given:
-            yield (*keys, "rayVersion"), f"missing key, expected '{version('ray')}': the operator asks for features by it"
+            yield (*keys, "rayVersion"), f"missing key, expected '{version('ray')}': the operator goes by it"
         elif minor(given) != minor(version("ray")):
             yield (*keys, "rayVersion"), f"expected {version('ray')}, the Ray of this installation, got {given}"
     if document.kind == LAUNCHER:
@@ -73,9 +73,12 @@ def _set_up(document: Document) -> Iterator[Fault]:
     """Without set-up commands of its own, a file gets Ray's default ones, which install a nightly build."""
     uses_image = any(text_at(document.value, "docker", key) for key in _IMAGES)
     if "setup_commands" not in document.value:
-        yield ("setup_commands",), (
-            "missing key: Ray would install a nightly build of itself; expected []"
-            + ("" if uses_image else f", or commands that install ray=={version('ray')}")
+        yield (
+            ("setup_commands",),
+            (
+                "missing key: Ray would install a nightly build of itself; expected []"
+                + ("" if uses_image else f", or commands that install ray=={version('ray')}")
+            ),
         )
     for section in ("setup_commands", "head_setup_commands", "worker_setup_commands"):
         for position, command in enumerate(list_at(document.value, section)):
