@@ -8,7 +8,7 @@ from typing import Any
 from sweeps.clusters.manifest import LAUNCHER, Document, at, list_at, mapping_at, number_at, text_at
 from sweeps.source.marked import KeyPath
 
-# Minutes from asking for a machine to work on it: the machine (1-2), the GPU driver (0-2), an image of 8 GB (2-4), Ray.
+# Minutes from asking for a machine to work on it: the machine (1-2), the GPU driver (0-2), an image of 6 GB (2-4), Ray.
 MACHINE_MINUTES, POD_MINUTES = 6.0, 8.0  # Kubernetes finds the node first, and installs the driver on it
 NOTE = "robust-sweeps/node-start-minutes"  # an annotation
 

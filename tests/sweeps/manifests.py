@@ -1,12 +1,15 @@
 """The shipped cluster manifests as a user would fill them in."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweeps.clusters.check import check_documents
 from sweeps.clusters.manifest import read_manifest
 from sweeps.clusters.render import rendered
 from sweeps.source import Problem
-from sweeps.study import Study
+
+if TYPE_CHECKING:
+    from sweeps.study import Study
 
 FIELDS = {
     "ami": "ami-0123456789abcdef0",
@@ -34,7 +37,7 @@ def filled(manifest: str, **wishes: object) -> str:
     return text
 
 
-def checked(folder: Path, text: str, study: Study | None = None, definitions: Path | None = None) -> list[Problem]:
+def checked(folder: Path, text: str, study: "Study | None" = None, definitions: Path | None = None) -> list[Problem]:
     """What `sweep cluster check` says against it."""
     path = folder / "my.yaml"
     path.write_text(text)

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from sweeps.clusters.check.shape import shown
 from sweeps.clusters.manifest import Document, Fault, at, list_at, mapping_at, text_at
 from sweeps.source import did_you_mean
 from sweeps.stored import RequestError
@@ -43,7 +44,16 @@ def definition_faults(document: Document, schemas: Schemas) -> Iterator[Fault]:
             for key in sorted(error.instance.keys() - set(known)):
                 yield (*keys, key), f"unknown key of KubeRay's definition{did_you_mean(key, known)}"
         else:
-            yield keys, f"KubeRay's definition refuses it: {error.message[:200]}"
+            yield keys, f"KubeRay's definition refuses it: {refusal(error)}"
+
+
+def refusal(error: Any) -> str:
+    """Of a jsonschema.ValidationError, without the value, which may hold a secret."""
+    if error.validator == "required":
+        return str(error.message)
+    if error.validator == "type":
+        return f"expected {error.validator_value}, got {shown(error.instance)}"
+    return f"expected {error.validator} {error.validator_value}"[:200]
 
 
 def _schemas(definition: dict[str, Any]) -> Schemas:

@@ -94,7 +94,7 @@ def _firewall(document: Document) -> Iterator[Fault]:
 def _kuberay_cluster(document: Document, keys: KeyPath) -> Iterator[Fault]:
     cluster = mapping_at(document.value, *keys)
     mode = text_at(cluster, "authOptions", "mode")
-    has_tokens = mode == "token"
+    has_tokens = mode == "token" or (not mode and all(_asks_for_tokens(pod) for _, pod in templates(document, keys)))
     if not has_tokens:
         place = (*keys, "authOptions", "mode")
         got = f", got '{mode}'" if mode else ""
@@ -110,6 +110,12 @@ def _kuberay_cluster(document: Document, keys: KeyPath) -> Iterator[Fault]:
         yield (*keys, "headGroupSpec", "serviceType"), _door(service)
     for place, pod in templates(document, keys):
         yield from _pod(pod, place)
+
+
+def _asks_for_tokens(pod: dict[str, Any]) -> bool:
+    """As before there were authOptions: told by hand, in every pod."""
+    environment = list_at(pod, "containers", 0, "env")
+    return any(at(entry, "name") == "RAY_AUTH_MODE" and at(entry, "value") == "token" for entry in environment)
 
 
 def _pod(pod: dict[str, Any], keys: KeyPath) -> Iterator[Fault]:

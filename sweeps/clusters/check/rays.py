@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Iterator
 
+from sweeps.clusters.check.definitions import refusal
 from sweeps.clusters.manifest import Document, Fault
 
 
@@ -16,6 +17,6 @@ def ray_faults(document: Document) -> Iterator[Fault]:
     try:
         validate_config(prepare_config(copy.deepcopy(document.value)))
     except ValidationError as error:
-        yield tuple(error.absolute_path), f"Ray refuses it: {error.message[:200]}"
+        yield tuple(error.absolute_path), f"Ray refuses it: {refusal(error)}"
     except (ValueError, KeyError, AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
         yield (), f"Ray refuses it: {' '.join(str(error).split())[:200]}"
