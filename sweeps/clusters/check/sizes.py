@@ -7,6 +7,7 @@ from sweeps.clusters.machines import SPOT_ALONE, machine_of
 from sweeps.clusters.manifest import LAUNCHER, Document, Fault, list_at, mapping_at, number_at, text_at
 from sweeps.clusters.pools import Group, Pool, cluster_keys, pools
 from sweeps.source import did_you_mean
+from sweeps.source.marked import KeyPath
 
 if TYPE_CHECKING:
     from sweeps.study import Study
@@ -63,17 +64,17 @@ def _node_types(document: Document) -> Iterator[Fault]:
         given = text_at(config, "InstanceType") or text_at(config, "machineType")
         machine = machine_of(cloud, given)
         is_spot = text_at(config, "scheduling", "provisioningModel") in ("SPOT", "FLEX_START")
+        place: KeyPath = ("available_node_types", name)
         if given in SPOT_ALONE and not is_spot:
-            place = ("available_node_types", name, "node_config", "machineType")
-            yield place, f"Google rents a {given} as spot alone; expected scheduling.provisioningModel: SPOT, or an -8g"
+            expected = "expected scheduling.provisioningModel: SPOT, or an -8g"
+            yield (*place, "node_config", "machineType"), f"Google rents a {given} as spot alone; {expected}"
         for resource, has in (("CPU", machine.cpus), ("GPU", machine.gpus)) if machine else ():
             says = number_at(kind, "resources", resource) or 0
             if says > has:
-                keys = ("available_node_types", name, "resources", resource)
-                yield keys, f"a {given} has {has} {resource}s, got {says:g}: trials would share what is not there"
+                sentence = f"a {given} has {has} {resource}s, got {says:g}: trials would share what is not there"
+                yield (*place, "resources", resource), sentence
             elif resource == "GPU" and has and not says:
-                keys = ("available_node_types", name, "resources")
-                yield keys, f"a {given} has {has} GPUs, and Ray is not told; expected GPU: {has}"
+                yield (*place, "resources"), f"a {given} has {has} GPUs, and Ray is not told; expected GPU: {has}"
 
 
 def fit_faults(document: Document, study: "Study") -> Iterator[Fault]:
