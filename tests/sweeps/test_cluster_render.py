@@ -13,7 +13,7 @@ import yaml
 from sweeps.clusters.edits import edited
 from sweeps.clusters.render import rendered
 from sweeps.stored import RequestError
-from tests.sweeps.commands import sweep
+from tests.sweeps.commands import STUDY, sweep, write_study
 from tests.sweeps.manifests import OF, checked, filled
 
 ROOT = Path(__file__).parents[2]
@@ -108,26 +108,11 @@ def test_the_command_prints_what_check_accepts(tmp_path: Path) -> None:
     line = 1 + done.stdout.splitlines().index("  image: __IMAGE__")
     assert f"{path}:{line}: docker.image: the field __IMAGE__ is not filled in" in refused.stderr
     path.write_text(done.stdout.replace("__IMAGE__", "example.com/sweeps:1"))
-    (tmp_path / "study.yaml").write_text(STUDY)
-    said = sweep("cluster", "check", path, "--study", tmp_path / "study.yaml").stdout
+    wanted = "resources: {gpus: 0.5, cpus: 6}\nstorage: gs://my-bucket/sweeps"
+    study = STUDY.replace("resources: {cpus: 1}", wanted).replace("{sampler: grid, trials: 2}", "{trials: 32}")
+    said = sweep("cluster", "check", path, "--study", write_study(tmp_path, study)).stdout
     assert "a100: 0 to 4 of 12 CPUs, 1 GPUs; given back after 12 idle minutes" in said
-    assert "pool: 8 of its 32 trials at a time at the pool's largest" in said
-
-
-STUDY = """
-name: pool
-recipe:
-  model: {kind: clip, weights: digits}
-  data: {train: {kind: digits}}
-  loss: {kind: fare}
-  attack: {kind: pgd, ball: {kind: linf, eps: 16/255}}
-  optim: {lr: 1e-3, steps: 4}
-  evaluation: {datasets: {digits: {kind: digits, split: test}}}
-knobs: {loss.alpha: {log_uniform: [0.1, 1]}}
-objectives: {clean: max}
-resources: {gpus: 0.5, cpus: 6}
-storage: gs://my-bucket/sweeps
-"""
+    assert "tiny: 8 of its 32 trials at a time at the pool's largest" in said
 
 
 def test_an_installed_package_finds_the_manifests_that_its_wheel_carries(tmp_path: Path) -> None:
