@@ -60,8 +60,7 @@ def test_no_secret_is_built_in() -> None:
 
 def test_the_images_lock_is_the_tested_one_without_tools_of_development() -> None:
     tested, image = pins(ROOT / "requirements.lock"), pins(ROOT / "cluster" / "requirements.lock")
-    # boto3 asks for an older one than anything else does.
-    different = {name for name in tested.keys() & image.keys() if tested[name] != image[name]} - {"python-dateutil"}
+    different = {name for name in tested.keys() & image.keys() if tested[name] != image[name]}
     assert not different, "run make lock"
     assert {"boto3", "google-cloud-storage", "psycopg2-binary", "ray", "torch", "mlflow"} <= image.keys()
     assert not {"pytest", "mypy", "ruff", "transformers"} & image.keys()
