@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sweeps.clusters.check import check_documents
+from sweeps.clusters.check.timing import DEFAULT_START_SECONDS, START_TIMEOUT
 from sweeps.clusters.manifest import read_manifest
 from sweeps.clusters.render import rendered
 from sweeps.clusters.shipped import FILES, shipped_path
@@ -62,7 +63,7 @@ MISTAKES = [
     Mistake(LAUNCHERS, "cache_stopped_nodes: false", "cache_stopped_nodes: 0", "expected true or false"),
     Mistake(LAUNCHERS, "resources: {CPU: 2}", "resources: {CPU: 2.5}", "expected a whole number"),
     Mistake(KUBERAY, "minReplicas: 0", 'minReplicas: "0"', "expected a whole number, got '0'"),
-    Mistake(KUBERAY, 'value: "1200"', "value: 1200", "expected text, got the number 1200"),
+    Mistake(KUBERAY, 'STATS_ENABLED, value: "0"', "STATS_ENABLED, value: 0", "expected text, got the number 0"),
     Mistake(KUBERAY, "upscalingMode: Default", "upscalingMode: default", "did you mean 'Default'?"),
     Mistake(LAUNCHERS, "cluster_name: sweeps\n", "", "cluster_name: missing key", "max_workers: 8"),
     Mistake(LAUNCHERS, "idle_timeout_minutes: 12\n", "", "idle_timeout_minutes: missing key", "cluster_name"),
@@ -131,8 +132,9 @@ MISTAKES = [
         "idleTimeoutSeconds: 60\n{0}      rayStart",
         "got 1 minutes",
     ),
-    Mistake(LAUNCHERS, "START_TIMEOUT_S=1200", "START_TIMEOUT_S=60", "480 seconds, got 60"),
-    Mistake(KUBERAY, 'START_TIMEOUT_S, value: "1200"', 'START_TIMEOUT_S, value: "60"', "480 seconds, got 60"),
+    Mistake(LAUNCHERS, "RAY_USAGE_STATS_ENABLED=0", f"{START_TIMEOUT}=60", "480 seconds, got 60"),
+    Mistake(KUBERAY, 'RAY_USAGE_STATS_ENABLED, value: "0"', f'{START_TIMEOUT}, value: "60"', "480 seconds, got 60"),
+    Mistake(LAUNCHERS, "node_start_minutes: 8", "node_start_minutes: 120", "would not wait for their machines (6000"),
     # Numbers and sizes that contradict each other.
     Mistake(
         LAUNCHERS,
@@ -289,3 +291,9 @@ def test_what_ray_itself_refuses_of_another_cloud_is_said(tmp_path: Path) -> Non
     (problem,) = checked(tmp_path, text)
     assert "Ray refuses it: expected minimum 0" in str(problem)
     assert problem.place.endswith(": upscaling_speed")
+
+
+def test_the_wait_that_is_reckoned_with_is_the_one_that_a_launch_sets() -> None:
+    from sweeps.pool import node_patience
+
+    assert node_patience() == DEFAULT_START_SECONDS

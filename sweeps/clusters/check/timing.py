@@ -8,7 +8,7 @@ from sweeps.clusters.pools import NOTE, Pool, pools, quantity
 from sweeps.source import dotted
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-DEFAULT_START_SECONDS = 1200.0  # what `sweep launch` sets where nobody does
+DEFAULT_START_SECONDS = 6000.0  # what `sweep launch` sets where nobody does: see ``pool.node_patience``
 
 
 def timing_faults(document: Document) -> Iterator[Fault]:
