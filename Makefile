@@ -42,6 +42,9 @@ env: .venv/built
 lock: env
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
 	  --generate-hashes --custom-compile-command "make lock" --output-file requirements.lock
+	cp requirements.lock cluster/requirements.lock # what both have is the same version, where that is possible
+	$(BIN)/uv pip compile pyproject.toml --extra cluster --universal --python-version 3.11 \
+	  --generate-hashes --custom-compile-command "make lock" --output-file cluster/requirements.lock
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sweeps.clusters.command import cluster
 from sweeps.encoders import evaluate, export
 from sweeps.insight.verbs import diff, importance
 from sweeps.options import (
@@ -246,7 +247,7 @@ def front(study: str, storage: str | None, kind: str, out: Path | None, confiden
         click.echo(f"wrote {out}", err=True)
 
 
-for verb in (importance, diff, export, evaluate, attach, logs, stop):
+for verb in (importance, diff, export, evaluate, cluster, attach, logs, stop):
     main.add_command(verb)
 
 

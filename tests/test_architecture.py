@@ -18,8 +18,8 @@ MAY_IMPORT = {
     },
     "trainables": {"ray", "robustcore", "safetensors", "torch"},
     "sweeps": {
-        *("annotated_types", "click", "matplotlib", "mlflow", "numpy", "optuna", "plotly", "pyarrow", "pydantic"),
-        *("packaging", "pydantic_core", "ray", "rich", "robustcore", "trainables", "yaml"),
+        *("annotated_types", "click", "jsonschema", "matplotlib", "mlflow", "numpy", "optuna", "packaging", "plotly"),
+        *("pyarrow", "pydantic", "pydantic_core", "ray", "rich", "robustcore", "trainables", "yaml"),
     },
 }
 

@@ -33,8 +33,17 @@ class Marked:
 
 def read_yaml(text: str) -> Marked:
     """The one document in ``text``; raises UnreadableError."""
+    return _marked(_composed(text, lambda: yaml.compose(text, Loader=_Loader)))
+
+
+def read_documents(text: str) -> list[Marked]:
+    """Every document in ``text``, as ``---`` parts them; raises UnreadableError."""
+    return [_marked(node) for node in _composed(text, lambda: list(yaml.compose_all(text, Loader=_Loader)))]
+
+
+def _composed(text: str, compose: Callable[[], Any]) -> Any:
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        return compose()
     except yaml.MarkedYAMLError as error:
         raise _unreadable(error) from None
     except yaml.reader.ReaderError as error:
@@ -42,6 +51,9 @@ def read_yaml(text: str) -> Marked:
         raise UnreadableError(f"expected text, got the character {error.character:#x}", line) from None
     except RecursionError:
         raise UnreadableError(f"nested more than {MAX_DEPTH} deep") from None
+
+
+def _marked(node: yaml.Node | None) -> Marked:
     reader = _Reader()
     marked = reader.marked
     marked.value = reader.read(node, ()) if node is not None else None

@@ -1,0 +1,299 @@
+"""Each planted mistake in a manifest is one sentence at its line; the shipped manifests have none."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sweeps.clusters.check import check_documents
+from sweeps.clusters.check.timing import DEFAULT_START_SECONDS, START_TIMEOUT
+from sweeps.clusters.manifest import read_manifest
+from sweeps.clusters.render import rendered
+from sweeps.clusters.shipped import FILES, shipped_path
+from sweeps.stored import RequestError
+from tests.sweeps.manifests import OF, checked, filled
+
+if TYPE_CHECKING:
+    from sweeps.study import Study
+
+DEFINITIONS = Path("/work/shared/schemas")
+LAUNCHERS, KUBERAY = ("aws", "gcp"), ("kuberay", "job")
+POOLS = (*LAUNCHERS, *KUBERAY)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A change in the text of each of the manifests, and what must be said at the line that it changes."""
+
+    manifests: tuple[str, ...]
+    before: str
+    after: str
+    said: str
+    elsewhere: str = ""  # part of the line where it is said, where that is not the changed one
+
+
+MISTAKES = [
+    # Keys that are misspelt, at any depth.
+    Mistake(LAUNCHERS, "idle_timeout_minutes: 12", "idle_timeout_minute: 12", "did you mean 'idle_timeout_minutes'?"),
+    Mistake(LAUNCHERS, "  use_internal_ips:", "  use_internal_ip:", "did you mean 'use_internal_ips'?"),
+    Mistake(LAUNCHERS, "    min_workers: 0", "    min_worker: 0", "did you mean 'min_workers'?"),
+    Mistake(LAUNCHERS, "  pull_before_run:", "  pull_before_runs:", "did you mean 'pull_before_run'?"),
+    Mistake(
+        ("aws",), "      InstanceMarketOptions:", "      InstanceMarketOption:", "did you mean 'InstanceMarketOptions'?"
+    ),
+    Mistake(("aws",), "{VolumeSize: 150", "{VolumSize: 150", "did you mean 'VolumeSize'?"),
+    Mistake(("aws",), "{MarketType: spot}", "{MarketTyp: spot}", "did you mean 'MarketType'?"),
+    Mistake(("gcp",), "provisioningModel: SPOT", "provisionigModel: SPOT", "did you mean 'provisioningModel'?"),
+    Mistake(("gcp",), "diskSizeGb: 150", "diskSizeGB: 150", "did you mean 'diskSizeGb'?"),
+    Mistake(KUBERAY, "maxReplicas: 8", "maxReplica: 8", "did you mean 'maxReplicas'?"),
+    Mistake(KUBERAY, "idleTimeoutSeconds: 720", "idleTimeoutSecond: 720", "did you mean 'idleTimeoutSeconds'?"),
+    Mistake(KUBERAY, "restartPolicy: Never", "restartPolicies: Never", "did you mean 'restartPolicy'?"),
+    Mistake(KUBERAY, "nodeSelector:", "nodeSelectors:", "did you mean 'nodeSelector'?"),
+    Mistake(KUBERAY, "enableInTreeAutoscaling: true", "enableInTreeAutoscalling: true", "did you mean 'enableInTreeAu"),
+    Mistake(KUBERAY, "policyTypes:", "policyType:", "did you mean 'policyTypes'?"),
+    Mistake(
+        ("job",), "shutdownAfterJobFinishes:", "shutdownAfterJobFinish:", "did you mean 'shutdownAfterJobFinishes'?"
+    ),
+    Mistake(("job",), "submissionMode:", "submisionMode:", "did you mean 'submissionMode'?"),
+    Mistake(("mlflow",), "volumeClaimTemplates:", "volumeClaimTemplate:", "did you mean 'volumeClaimTemplates'?"),
+    Mistake(("mlflow",), "kind: StatefulSet", "kind: StatefullSet", "did you mean 'StatefulSet'?"),
+    # Values of another type, keys that are missing, keys that stand twice.
+    Mistake(LAUNCHERS, "max_workers: 8", 'max_workers: "8"', "expected a whole number, got '8'"),
+    Mistake(LAUNCHERS, "cache_stopped_nodes: false", "cache_stopped_nodes: 0", "expected true or false"),
+    Mistake(LAUNCHERS, "resources: {CPU: 2}", "resources: {CPU: 2.5}", "expected a whole number"),
+    Mistake(KUBERAY, "minReplicas: 0", 'minReplicas: "0"', "expected a whole number, got '0'"),
+    Mistake(KUBERAY, 'STATS_ENABLED, value: "0"', "STATS_ENABLED, value: 0", "expected text, got the number 0"),
+    Mistake(KUBERAY, "upscalingMode: Default", "upscalingMode: default", "did you mean 'Default'?"),
+    Mistake(LAUNCHERS, "cluster_name: sweeps\n", "", "cluster_name: missing key", "max_workers: 8"),
+    Mistake(LAUNCHERS, "idle_timeout_minutes: 12\n", "", "idle_timeout_minutes: missing key", "cluster_name"),
+    Mistake(KUBERAY, "groupName: l4", "priority: 1", "groupName: missing key"),
+    Mistake(LAUNCHERS, "max_workers: 8", "max_workers: 8\nmax_workers: 9", "the key stands twice", "max_workers: 9"),
+    # What a cluster that nobody else gets into needs.
+    Mistake(LAUNCHERS, "    - -e RAY_AUTH_MODE=token\n", "", "no authentication", "run_options:"),
+    Mistake(LAUNCHERS, "RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled", "no authentication", "run_options:"),
+    Mistake(LAUNCHERS, "  /home/ray/.ray/auth_token: ~/.ray/auth_token\n", "", "no token reaches", "file_mounts:"),
+    Mistake(LAUNCHERS, "--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "dashboard would listen", "- >-"),
+    Mistake(LAUNCHERS, "--host=127.0.0.1", "--host=0.0.0.0", "MLflow would listen", "- >-"),
+    Mistake(KUBERAY, "mode: token", "mode: disabled", "expected 'token', got 'disabled'"),
+    Mistake(KUBERAY, "{0}  authOptions:\n{0}    mode: token\n", "", "no authentication", "pec:"),
+    Mistake(KUBERAY, "serviceType: ClusterIP", "serviceType: LoadBalancer", "leads from outside"),
+    Mistake(KUBERAY, "serviceType: ClusterIP", "enableIngress: true", "leads from outside"),
+    Mistake(KUBERAY, "terminationGracePeriodSeconds: 25", "hostNetwork: true", "node's own network"),
+    Mistake(("mlflow",), "type: ClusterIP", "type: NodePort", "leads from outside"),
+    # Secrets in plain text.
+    Mistake(
+        LAUNCHERS,
+        "RAY_USAGE_STATS_ENABLED=0",
+        "MLFLOW_TRACKING_PASSWORD=hunter2",
+        "MLFLOW_TRACKING_PASSWORD stands here",
+    ),
+    Mistake(
+        LAUNCHERS, "setup_commands: []", "setup_commands: [export AWS_SECRET_ACCESS_KEY=abc]", "AWS_SECRET_ACCESS_KEY"
+    ),
+    Mistake(KUBERAY, 'RAY_USAGE_STATS_ENABLED, value: "0"', "HF_TOKEN, value: abc", "the secret HF_TOKEN stands here"),
+    Mistake(("mlflow",), "$(POSTGRES_PASSWORD)", "hunter2", "a password in an address stands here"),
+    # One version of everything.
+    Mistake(
+        POOLS, "image: registry.example.com/team/sweeps:1.4.0", "image: rayproject/ray:latest-gpu", "stays what it is"
+    ),
+    Mistake(
+        POOLS, "image: registry.example.com/team/sweeps:1.4.0", "image: registry.example.com/sweeps", "stays what it is"
+    ),
+    Mistake(
+        LAUNCHERS,
+        "team/sweeps:1.4.0\n  container",
+        "team/sweeps:1.4.0\n  worker_image: registry.example.com/team/sweeps:1.3.0\n  container",
+        "expected registry.example.com/team/sweeps:1.4.0",
+        "1.3.0",
+    ),
+    Mistake(
+        LAUNCHERS,
+        "image: registry.example.com/team/sweeps:1.4.0",
+        "image: rayproject/ray:2.9.0-py311",
+        "expected Ray 2.60",
+    ),
+    Mistake(LAUNCHERS, "\nsetup_commands: []", "", "a nightly build", "cluster_name"),
+    Mistake(LAUNCHERS, "\nsetup_commands: []", "\nsetup_commands: [pip install ray]", "any version of it"),
+    Mistake(LAUNCHERS, "\nsetup_commands: []", "\nsetup_commands: [pip install ray==2.9.3]", "installs Ray as 2.9.3"),
+    Mistake(KUBERAY, "rayVersion: 2.60.0", "rayVersion: 2.52.0", "the Ray of this installation, got 2.52.0"),
+    # Waits that are shorter than a machine takes to start.
+    Mistake(
+        LAUNCHERS,
+        "idle_timeout_minutes: 12",
+        "idle_timeout_minutes: 5",
+        "the 8 minutes that a machine takes to start (metadata.node_start_minutes in this file), got 5 minutes",
+    ),
+    Mistake(LAUNCHERS, "node_start_minutes: 8", "node_start_minutes: 15", "the 15 minutes", "idle_timeout_minutes"),
+    Mistake(LAUNCHERS, "    min_workers: 0", "    idle_timeout_s: 60", "got 1 minutes"),
+    Mistake(
+        KUBERAY,
+        "idleTimeoutSeconds: 720\n{0}      rayStart",
+        "idleTimeoutSeconds: 60\n{0}      rayStart",
+        "got 1 minutes",
+    ),
+    Mistake(LAUNCHERS, "RAY_USAGE_STATS_ENABLED=0", f"{START_TIMEOUT}=60", "480 seconds, got 60"),
+    Mistake(KUBERAY, 'RAY_USAGE_STATS_ENABLED, value: "0"', f'{START_TIMEOUT}, value: "60"', "480 seconds, got 60"),
+    Mistake(LAUNCHERS, "node_start_minutes: 8", "node_start_minutes: 120", "would not wait for their machines (6000"),
+    # Numbers and sizes that contradict each other.
+    Mistake(
+        LAUNCHERS,
+        "    min_workers: 0",
+        "    min_workers: 9",
+        "expected at least the sum of all min_workers, 9, got 8",
+        "max_workers: 8",
+    ),
+    Mistake(LAUNCHERS, "head_node_type: head", "head_node_type: haed", "did you mean 'head'?"),
+    Mistake(LAUNCHERS, "resources: {CPU: 2}", "resources: {CPU: 0}", "the head has no CPU"),
+    Mistake(LAUNCHERS, "resources: {CPU: 8, GPU: 1}", "resources: {CPU: 8, GPU: 4}", "has 1 GPUs, got 4"),
+    Mistake(KUBERAY, 'num-cpus: "2"', 'num-cpus: "0"', "the head has no CPU"),
+    Mistake(KUBERAY, "minReplicas: 0", "minReplicas: 9", "expected at least minReplicas, 9, got 8", "maxReplicas: 8"),
+    # What keeps a pool from growing, shrinking or ending.
+    Mistake(
+        KUBERAY, "enableInTreeAutoscaling: true", "enableInTreeAutoscaling: false", "the pool would keep its first size"
+    ),
+    Mistake(KUBERAY, "version: v2", "version: v1", "v1 keeps idle GPU machines"),
+    Mistake(
+        KUBERAY,
+        "restartPolicy: Never\n{0}          serviceAccount",
+        "restartPolicy: Always\n{0}          serviceAccount",
+        "expected Never, got Always",
+    ),
+    Mistake(
+        ("job",), "shutdownAfterJobFinishes: true", "shutdownAfterJobFinishes: false", "the cluster would stay when"
+    ),
+    Mistake(("job",), "bash /home/ray/run/run.sh", "sweep launch s --storage /tmp/runs", "the head's own disk"),
+]
+
+
+CASES = [
+    pytest.param(manifest, mistake, id=f"{manifest}-{mistake.after.strip() or 'no ' + mistake.before.strip()}"[:70])
+    for mistake in MISTAKES
+    for manifest in mistake.manifests
+]
+
+
+@pytest.fixture(scope="module")
+def sound() -> dict[str, str]:
+    return {manifest: filled(manifest) for manifest in FILES}
+
+
+@pytest.mark.parametrize(("manifest", "mistake"), CASES)
+def test_a_planted_mistake_is_one_sentence_at_its_line(
+    sound: dict[str, str], manifest: str, mistake: Mistake, tmp_path: Path
+) -> None:
+    deeper = "  " if manifest == "job" else ""
+    before, after = (part.replace("{0}", deeper) for part in (mistake.before, mistake.after))
+    assert before in sound[manifest], "the mistake is planted"
+    text = sound[manifest].replace(before, after, 1)
+    problems = checked(tmp_path, text)
+    found = [problem for problem in problems if mistake.said in str(problem)]
+    assert len(found) == 1, problems
+    assert len(problems) <= 2, "a misspelt key may also be missed"
+    lines = text.splitlines()
+    if mistake.elsewhere:
+        assert mistake.elsewhere in lines[found[0].line - 1]
+    else:
+        pairs = zip(lines, sound[manifest].splitlines(), strict=False)
+        changed = next(number for number, (new, old) in enumerate(pairs, 1) if new != old)
+        assert found[0].line == changed
+    assert "hunter2" not in str(problems)
+
+
+@pytest.mark.parametrize("manifest", FILES)
+def test_a_shipped_manifest_has_no_mistake_but_its_open_fields(manifest: str, tmp_path: Path) -> None:
+    assert checked(tmp_path, filled(manifest)) == []
+    text, _ = rendered(manifest)
+    assert text == shipped_path(manifest).read_text(), "as it is, where nobody wishes anything"
+    problems = checked(tmp_path, text)
+    named = {
+        field for field in OF[manifest] if any(f"the field __{field.upper()}__ is not" in str(p) for p in problems)
+    }
+    assert named == set(OF[manifest])
+    assert all("is not filled in" in problem.message for problem in problems)
+
+
+@pytest.mark.skipif(not DEFINITIONS.is_dir(), reason="KubeRay's definitions are not on this machine")
+def test_kuberays_own_definitions_agree_with_ours(sound: dict[str, str], tmp_path: Path) -> None:
+    text = sound["kuberay"].replace("mountPath: /tmp/ray}", "mountPath: /tmp/ray, subPaht: a}", 1)
+    (problem,) = checked(tmp_path, text)
+    everything = f"{sound['kuberay']}---\n{sound['job']}---\n{text}"
+    (again,) = checked(tmp_path, everything, definitions=DEFINITIONS)
+    assert again.message == problem.message == "unknown key; did you mean 'subPath'?"
+    with pytest.raises(RequestError, match="expected a folder with KubeRay's definitions"):
+        checked(tmp_path, text, definitions=tmp_path / "none")
+
+
+@pytest.fixture(scope="module")
+def study() -> "Study":
+    from sweeps.study import load_study
+
+    return replace(load_study("alpha_study"), storage="s3://my-bucket/sweeps")
+
+
+@pytest.mark.parametrize("manifest", POOLS)
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"workers": 1, "gpus": 1, "cpus": 6}, ""),
+        ({"workers": 4, "gpus": 1, "cpus": 6}, ""),
+        ({"workers": 1, "gpus": 0.25, "cpus": 1}, ""),
+        ({"workers": 1, "gpus": 16, "cpus": 8}, "takes 8 CPUs and 16 GPUs of one machine"),
+        ({"workers": 1, "gpus": 1, "cpus": 500}, "takes 500 CPUs and 1 GPUs of one machine"),
+        ({"workers": 500, "gpus": 1, "cpus": 1}, "it takes 500 workers of 1 CPUs and 1 GPUs"),
+    ],
+)
+def test_trials_that_never_fit_are_refused(
+    sound: dict[str, str], study: "Study", manifest: str, resources: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    from sweeps.study import Resources
+
+    problems = checked(tmp_path, sound[manifest], replace(study, resources=Resources(**resources)))
+    assert (not problems) if not said else (len(problems) == 1 and said in str(problems[0])), problems
+
+
+def test_a_study_that_writes_to_a_folder_is_refused(sound: dict[str, str], study: "Study", tmp_path: Path) -> None:
+    (problem,) = checked(tmp_path, sound["aws"], replace(study, storage="/home/me/runs"))
+    assert "which the machines do not share" in problem.message
+    with pytest.raises(RequestError, match="starts no cluster"):
+        checked(tmp_path, sound["mlflow"], study)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "got an empty file"),
+        ("- a\n- b\n", "expected the keys of a cluster's manifest, got a list"),
+        ("a: [1\n", "my.yaml:2: not valid YAML"),
+        ("a: 1\n---\n\tb: 1\n", "my.yaml:3: a tab cannot indent YAML"),
+    ],
+)
+def test_what_is_no_manifest_is_said_in_a_sentence(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as error:
+        checked(tmp_path, text)
+    assert said in str(error.value)
+
+
+def test_a_file_of_neither_kind_and_a_kind_that_nobody_knows(tmp_path: Path) -> None:
+    (problem,) = checked(tmp_path, "name: alpha_study\nrecipe: {}\n")
+    assert "expected a file for `ray up`" in problem.message
+    path = tmp_path / "other.yaml"
+    path.write_text("apiVersion: example.com/v1\nkind: Gadget\nspec: {anything: 1}\n")
+    problems, notes = check_documents(read_manifest(str(path)))
+    assert problems == []
+    assert "nothing is known of the kind Gadget" in notes[0]
+
+
+def test_what_ray_itself_refuses_of_another_cloud_is_said(tmp_path: Path) -> None:
+    text = filled("aws").replace("  type: aws", "  type: azure").replace("cluster_name: sweeps", "cluster_name: s", 1)
+    assert checked(tmp_path, text) == []
+    text = text.replace("upscaling_speed: 8", "upscaling_speed: -1")
+    (problem,) = checked(tmp_path, text)
+    assert "Ray refuses it: expected minimum 0" in str(problem)
+    assert problem.place.endswith(": upscaling_speed")
+
+
+def test_the_wait_that_is_reckoned_with_is_the_one_that_a_launch_sets() -> None:
+    from sweeps.pool import node_patience
+
+    assert node_patience() == DEFAULT_START_SECONDS
