@@ -49,7 +49,7 @@ def test_what_is_written_is_read_named_and_removed(options: str, server: Server)
 def test_a_reader_finds_one_whole_object_or_the_other(folder: Folder) -> None:
     contents = [bytes([number]) * (12_000_000 + number) for number in range(2)]  # more than one part of an upload
     folder.write("one", contents[0])
-    threads = [threading.Thread(target=folder.write, args=("one", contents[number % 2])) for number in range(1, 5)]
+    threads = [threading.Thread(target=folder.write, args=("one", contents[number % 2])) for number in range(1, 3)]
     for thread in threads:
         thread.start()
         while thread.is_alive():
