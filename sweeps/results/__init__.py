@@ -60,8 +60,12 @@ class Results:
         journal, self._journal = self._journal, None
         is_slow = self._seconds > self.quick
         if changed is not None and journal and is_slow and journal.has_room(len(self.records)):
-            with contextlib.suppress(FileNotFoundError):  # else someone has removed it
+            try:
                 journal.add(changed)
+            except FileNotFoundError:
+                if not Path(self.path).parent.is_dir():  # a disk that is not mounted: its place is left alone
+                    raise
+            else:
                 self._journal = journal
                 return
         self._save_table()

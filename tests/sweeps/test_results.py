@@ -236,6 +236,18 @@ def test_a_journal_that_is_lost_is_made_up_for_by_the_table(tmp_path: Path) -> N
     assert content(Results.read(results.uri).records) == content(results.records)
 
 
+def test_a_change_is_not_written_over_the_place_of_a_disk_that_is_not_mounted(tmp_path: Path) -> None:
+    folder, records = tmp_path / "study", study(6)
+    results = journalled(folder / "results.parquet", records)
+    folder.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError):
+        results.save([records[0]])
+    assert not folder.exists()
+    (tmp_path / "away").rename(folder)
+    results.save([records[0]])
+    assert content(Results.read(results.uri).records) == content(results.records)
+
+
 def test_a_resumed_trial_reports_its_past_once() -> None:
     record = trial(0)
     steps = [100, 200, 300, 200, 300, 400, 400]
