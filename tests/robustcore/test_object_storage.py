@@ -66,7 +66,7 @@ def test_who_is_interrupted_while_it_writes_leaves_a_whole_object(folder: Folder
             signal.setitimer(signal.ITIMER_REAL, 0.0002 * (number + 1))
             try:
                 folder.write("one", content)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, RuntimeError):  # Python's own locks may be interrupted half-way, and say so
                 interrupted += 1
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)

@@ -34,7 +34,7 @@ def study(tmp_path: Path) -> Study:
     """Eight different questions; a trial takes two workers with half a GPU each."""
     settings = ["search={sampler: random, trials: 8}", f"storage={tmp_path}/runs"]
     plain = load_study(str(write_study(tmp_path)), settings)
-    resources = dataclasses.replace(plain.resources, workers=2, gpus=0.5, price_per_gpu_hour=3.0)
+    resources = dataclasses.replace(plain.resources, gpus=1, price_per_gpu_hour=3.0)
     return dataclasses.replace(plain, knobs={"loss.alpha": Uniform((0, 1))}, resources=resources)
 
 

@@ -20,7 +20,7 @@ from tests.sweeps.trials import counted, trial
 
 HEAVY = ("torch", "ray", "mlflow", "pyarrow", "optuna", "pydantic", "matplotlib", "plotly", "numpy", "rich", "yaml")
 VERBS = sorted(main.commands)
-TAKE_A_STUDY = [verb for verb in VERBS if verb not in ("schema", "simulate", "evaluate")]
+TAKE_A_STUDY = [verb for verb in VERBS if verb not in ("schema", "simulate", "evaluate", "cluster")]
 STARTING = ("check", "trial", "launch")  # they read the study file
 READING = ("status", "front", "resume")  # they read what a launch left
 

@@ -180,6 +180,7 @@ from sweeps.preflight.later import first_worker
 from sweeps.session import ray_session
 from sweeps.stored import RequestError
 from sweeps.study import load_study
+from tests.sweeps.sockets import family
 
 study = load_study(sys.argv[2], [f"storage={sys.argv[3]}"])
 with ray_session(sys.argv[1]):
@@ -193,9 +194,12 @@ with ray_session(sys.argv[1]):
         while not any("clocks: " in said for said in later):
             time.sleep(0.1)
     print(later[0])
-    os.killpg(int(sys.argv[4]), signal.SIGSTOP)
+    machine = family(int(sys.argv[4]))
+    for process in machine:
+        os.kill(process, signal.SIGSTOP)
     found = findings(study, patience=4)
-    os.killpg(int(sys.argv[4]), signal.SIGCONT)
+    for process in machine:
+        os.kill(process, signal.SIGCONT)
     print(found[0].sentence)
 print(sorted(os.listdir(sys.argv[3] + "/far")))
 """

@@ -218,11 +218,11 @@ def test_a_launch_that_cannot_be_is_a_sentence(arguments: list[str], sentence: s
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("setting", ["mlflow=http://me:secret@host:5000"])
+@pytest.mark.parametrize("setting", ["data.train.path=s3://me:secret@bucket/digits.parquet"])
 def test_no_secret_travels(setting: str, study: Path) -> None:
     loaded, source = drafted(study, setting)
     order = Order("launch", "far", "far.yaml", (), loaded.storage, sent_study(loaded, {}, source.folder))
-    with pytest.raises(RequestError, match=r"//host.*: a user or a password in an address") as refusal:
+    with pytest.raises(RequestError, match=r"//bucket.*: a user or a password in an address") as refusal:
         check_secrets(order)
     assert "secret" not in str(refusal.value).replace("AWS_SECRET", "")
 
