@@ -1,5 +1,6 @@
 """Each planted mistake in a manifest is one sentence at its line; the shipped manifests have none."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from tests.sweeps.manifests import OF, checked, filled
 if TYPE_CHECKING:
     from sweeps.study import Study
 
-DEFINITIONS = Path("/work/shared/schemas")
+DEFINITIONS = Path(os.environ.get("SWEEP_KUBERAY_DEFINITIONS", "no definitions"))
 LAUNCHERS, KUBERAY = ("aws", "gcp"), ("kuberay", "job")
 POOLS = (*LAUNCHERS, *KUBERAY)
 
@@ -213,7 +214,9 @@ def test_a_shipped_manifest_has_no_mistake_but_its_open_fields(manifest: str, tm
     assert all("is not filled in" in problem.message for problem in problems)
 
 
-@pytest.mark.skipif(not DEFINITIONS.is_dir(), reason="KubeRay's definitions are not on this machine")
+@pytest.mark.skipif(
+    not DEFINITIONS.is_dir(), reason="SWEEP_KUBERAY_DEFINITIONS names no folder of KubeRay's definitions"
+)
 def test_kuberays_own_definitions_agree_with_ours(sound: dict[str, str], tmp_path: Path) -> None:
     text = sound["kuberay"].replace("mountPath: /tmp/ray}", "mountPath: /tmp/ray, subPaht: a}", 1)
     (problem,) = checked(tmp_path, text)

@@ -26,7 +26,7 @@ from tests.sweeps.commands import COMMAND, STUDY, write_study
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
 
-LONGER = STUDY.replace("steps: 4}", "steps: 40}").replace("every: 2", "every: 4")
+LONGER = STUDY.replace("steps: 4}", "steps: 20}").replace("every: 2", "every: 4")
 STORAGE = f"s3://{BUCKET}/sweeps"
 
 
