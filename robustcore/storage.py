@@ -73,7 +73,7 @@ class Folder:
             if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
                 replace_file(Path(folder) / name, content)
                 return
-            _put(filesystem, f"{folder}/{name}", content)
+            put_object(filesystem, f"{folder}/{name}", content)
 
         self.patiently(write)
 
@@ -144,8 +144,8 @@ class Folder:
         return home is not None and not home.is_dir()
 
 
-def _put(filesystem: pyarrow.fs.FileSystem, place: str, content: bytes) -> None:
-    """Write an object, which appears when it is whole.
+def put_object(filesystem: pyarrow.fs.FileSystem, place: str, content: bytes) -> None:
+    """Write an object at ``place``, a path on ``filesystem``, which appears when it is whole. Raises OSError.
 
     Ctrl-C interrupts the main thread alone: between opening and writing it would leave an empty object.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs, parquet
 
-from robustcore.storage import replace_file, resolved
+from robustcore.storage import put_object, replace_file, resolved
 from sweeps.results.journal import Journal, digest, read_journal
 from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value
 from sweeps.results.table import from_table, to_table
@@ -77,9 +77,8 @@ class Results:
         content = sink.getvalue().to_pybytes()
         if isinstance(self.filesystem, fs.LocalFileSystem):
             replace_file(Path(self.path), content)
-        else:  # an object appears when its upload is complete
-            with self.filesystem.open_output_stream(self.path) as stream:
-                stream.write(content)
+        else:
+            put_object(self.filesystem, self.path, content)
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self._journal_path)
         self._journal = Journal(self.filesystem, self._journal_path, content)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from robustcore.storage import replace_file
+from robustcore.storage import put_object, replace_file
 from sweeps.results.records import Certificate, Evaluation, TrialRecord
 
 _FEW = 200  # lines: as many as an object may have, which is uploaded anew for each change
@@ -34,8 +34,7 @@ class Journal:
         is_new, lines = len(self._lines) == 1, [_line(record) for record in records]
         self._lines += lines
         if not self._is_local:
-            with self._filesystem.open_output_stream(self._path) as stream:
-                stream.write(b"".join(self._lines))
+            put_object(self._filesystem, self._path, b"".join(self._lines))
         elif is_new:
             replace_file(Path(self._path), b"".join(self._lines))
         else:

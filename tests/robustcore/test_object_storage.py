@@ -1,10 +1,13 @@
 """Object storage behind its address: whole objects through interrupts and outages, against a real S3 server."""
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -56,24 +59,29 @@ def test_a_reader_finds_one_whole_object_or_the_other(folder: Folder) -> None:
             assert folder.read("one") in contents
 
 
+WRITER = """
+import itertools, sys
+from robustcore.storage import Folder
+folder = Folder(sys.argv[1])
+for number in itertools.count():
+    folder.write("one", bytes([number % 20]) * 100_000)
+    if number == 0:
+        print("begun", flush=True)
+"""
+
+
 def test_who_is_interrupted_while_it_writes_leaves_a_whole_object(folder: Folder) -> None:
-    contents = {bytes([number]) * 100_000 for number in range(20)}
-    folder.write("one", next(iter(contents)))
-    interrupted = 0
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    try:
-        for number, content in enumerate(contents):
-            signal.setitimer(signal.ITIMER_REAL, 0.0002 * (number + 1))
-            try:
-                folder.write("one", content)
-            except (KeyboardInterrupt, RuntimeError):  # Python's own locks may be interrupted half-way, and say so
-                interrupted += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            assert folder.read("one") in contents
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert interrupted
+    places = [folder.at(str(number)) for number in range(4)]
+    command = [sys.executable, "-c", WRITER]
+    writers = [subprocess.Popen([*command, place.uri], stdout=PIPE, stderr=PIPE) for place in places]
+    for number, (place, writer) in enumerate(zip(places, writers, strict=True)):
+        assert writer.stdout.readline() == b"begun\n"
+        time.sleep(0.003 * number)
+        writer.send_signal(signal.SIGINT)
+        _, said = writer.communicate()
+        assert writer.returncode != 0
+        assert b"KeyboardInterrupt" in said
+        assert place.read("one") in {bytes([number]) * 100_000 for number in range(20)}
 
 
 def test_a_kept_folder_waits_for_a_server_that_is_away(server: Server, folder: Folder) -> None:
