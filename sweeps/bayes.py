@@ -16,6 +16,7 @@ from sweeps.study import Study
 from sweeps.study.space import Choice, Integer
 
 START = 5  # trials before there is a model; fewer in a short study
+WAITING = 64  # running trials that are looked at, the newest: the older ones are over before long
 _CORNER = 8  # first trials whose lower quartile is what hypervolume is measured from
 _LATEST, _MOVES, _EARLY, _BEST = 96, 32, 1000, 32  # the trials that are learnt from
 _CANDIDATES, _DRAWS, _WAYS = 128, 6, 32

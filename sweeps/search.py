@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from sweeps.bayes import suggest
+from sweeps.bayes import WAITING, suggest
 from sweeps.curves import Curve, read_curve
 from sweeps.earlier import Advice, fitting, own_knobs
 from sweeps.memory import Memory
@@ -130,7 +130,8 @@ class Search:
 
     def _guided(self, number: int, point: dict[str, Value]) -> dict[str, Value]:
         over = [self._over[each] for each in sorted(self._over)]
-        running = [self._curve(record) for record in self._open.values()]
+        newest = itertools.islice(reversed(self._open.values()), WAITING)
+        running = [self._curve(record) for record in newest][::-1]
         return {**suggest(self._study, over, running, number), **point}
 
     def _add(self, knobs: dict[str, Value], attributes: dict[str, Any]) -> int:

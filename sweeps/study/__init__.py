@@ -3,13 +3,17 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from sweeps.constraint import Constraint
+from sweeps.places import local_path, moved
 from sweeps.results.records import Value
 from sweeps.source import Problem, Source, StudyError, default_name, in_order, named, read_source, shipped_studies
+from sweeps.source.marked import KeyPath
 from sweeps.source.settings import knob_path, put, recipe_keys
 from sweeps.study.keys import Budget, Direction, Resources, Search, StopEarly, StudyFile
 from sweeps.study.points import point_problems, read_points
@@ -66,10 +70,6 @@ class Study(StudyFile):
         for path, value in knobs.items():
             recipe = put(recipe, recipe_keys(recipe, path), value)
         return recipe
-
-    def recipe_steps(self, recipe: Mapping[str, Any]) -> int:
-        """The optimiser steps of a plain recipe of this study."""
-        return int(recipe["optim"]["steps"])
 
     def feasible(self, metrics: Mapping[str, float]) -> bool:
         """Whether every constraint holds."""
@@ -132,10 +132,20 @@ def draft_study(source: Source) -> tuple[Study | None, list[Problem], dict[str, 
 
 
 def _with_defaults(source: Source) -> dict[str, Any]:
-    """A section with nothing in it is as good as none; a study without a name has its file's."""
+    """A section with nothing in it is as good as none; a study without a name has its file's.
+
+    Paths that knobs choose between lie beside the study, as those of the recipe do.
+    """
     needed = ("recipe", "objectives")
     data = {key: value for key, value in source.data.items() if value is not None or key in needed}
-    return {"name": default_name(source.file), **data}
+    searched = {key: value for key, value in data.items() if key in ("knobs", "search")}
+    return {"name": default_name(source.file), **data, **moved(searched, partial(_beside, source.folder))}
+
+
+def _beside(folder: Path, keys: KeyPath, text: str) -> str:
+    is_study = keys[:2] == ("search", "warm_start")
+    path = None if is_study else local_path(text, keys, folder)
+    return text if path is None else str(path)
 
 
 def _as_read(written: Any, read: Any) -> Any:

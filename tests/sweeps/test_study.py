@@ -83,6 +83,21 @@ def test_paths_in_the_file_are_relative_to_it_and_storage_to_where_one_works(
     assert study.storage == str(tmp_path / "elsewhere" / "runs")
 
 
+def test_paths_that_a_knob_chooses_between_are_beside_the_study_as_those_of_the_recipe(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one.pt", "two.pt"):
+        (tmp_path / name).touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    knobs = "knobs.model.weights={choice: [one.pt, two.pt, tag-of-the-library]}"
+    study = load_study(written(path), [knobs, "search={trials: 4, points: [{model.weights: two.pt}]}"])
+    one, two = str(tmp_path / "one.pt"), str(tmp_path / "two.pt")
+    assert study.knobs["model.weights"].grid() == (one, two, "tag-of-the-library")
+    assert study.search.points == ({"model.weights": two},)
+    assert study.recipe_at({"model.weights": two})["model"]["weights"] == two
+
+
 def test_a_uri_stays_as_it_is(path: Path) -> None:
     data = ("train: {kind: digits}", "train: {kind: parquet, path: 's3://b/c.parquet'}")
     study = load_study(written(path, data, ("storage: runs", "storage: s3://bucket/x")))
