@@ -48,6 +48,7 @@ class Part:
     shared: str = ""  # where machines share them
     cpus: float = 1.0
     gpus: float = 0.0
+    patience: float = PATIENCE  # seconds for which it waits for its storage
 
     @property
     def file(self) -> str:
@@ -75,7 +76,7 @@ def measure(part: Part) -> tuple[str, str]:
     torch.set_num_threads(threads(part.cpus))
     try:
         found = json.dumps(_measured(part)).encode()
-        Folder(part.place, PATIENCE, _study(part.folder)).write(part.file, found)
+        Folder(part.place, part.patience, _study(part.folder)).write(part.file, found)
     except Exception as error:
         return described(error)
     return "", ""
@@ -91,8 +92,8 @@ def _measured(part: Part) -> dict[str, Any]:
     device = torch.device("cuda", 0) if part.gpus else torch.device("cpu")
     process = Process(device=device, cache=Path(part.cache), shared=part.shared)
     keep_to_share(part.gpus, process.device)
-    trial = (json.dumps(part.recipe), part.fingerprint, part.folder, process)
-    trained, suite = _trained(*trial), _suite(part.dataset, *trial)
+    trial = (json.dumps(part.recipe), part.fingerprint, Folder(part.folder, part.patience, _study(part.folder)))
+    trained, suite = _trained(*trial, process), _suite(part.dataset, *trial, process)
     images = suite.images(part.dataset)
     if len(images.labels) != part.count:
         words = f"it was measured on {part.count} images, and now there are {len(images.labels)}"
@@ -111,8 +112,8 @@ def _measured(part: Part) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _trained(recipe: str, fingerprint: str, folder: str, process: Process) -> Trained:
-    checkpoints = Folder(folder, PATIENCE, _study(folder)).at("checkpoints")
+def _trained(recipe: str, fingerprint: str, folder: Folder, process: Process) -> Trained:
+    checkpoints = folder.at("checkpoints")
     saved = load_checkpoint(checkpoints, fingerprint)
     if saved is None or not saved.reports[-1].final:
         what = "no checkpoint" if saved is None else "no final checkpoint"
@@ -121,7 +122,7 @@ def _trained(recipe: str, fingerprint: str, folder: str, process: Process) -> Tr
 
 
 @lru_cache(maxsize=1)
-def _suite(dataset: str, recipe: str, fingerprint: str, folder: str, process: Process) -> Suite:
+def _suite(dataset: str, recipe: str, fingerprint: str, folder: Folder, process: Process) -> Suite:
     """In float32 whatever the trial ran in: a certificate is to be as low as it can get."""
     known, trained = recipe_from(json.loads(recipe)), _trained(recipe, fingerprint, folder, process)
     evaluation, preprocessing = known.evaluation.only(dataset), trained.loaded.preprocessing

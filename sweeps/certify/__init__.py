@@ -24,7 +24,7 @@ from sweeps.report import front_files
 from sweeps.results import Certificate, Results, TrialRecord
 from sweeps.seeds import averaged
 from sweeps.session import ray_session
-from sweeps.stored import RequestError, launched_study, stored_results
+from sweeps.stored import RequestError, launched_study, patience, stored_results
 from sweeps.study import Study
 from sweeps.tracking.place import tracker_of
 
@@ -123,7 +123,7 @@ def _settle(done: Certification, claim: Claim, display: CertifyDisplay) -> None:
     assert certificate is not None, "a claim is settled when no part is missing"
     record.certificate = certificate
     record.certificate = replace(certificate, flags=_flags(done, record, certificate))
-    done.folder.kept().patiently(done.results.save)
+    done.folder.kept(patience()).patiently(done.results.save)
     found = ", ".join(f"{name} {wording.metric(name, value)}" for name, value in _objectives(done, certificate).items())
     display.ended(claim.trial, f"certified: {found}")
 
@@ -141,7 +141,7 @@ def _objectives(done: Certification, certificate: Certificate) -> dict[str, floa
 def _publish(done: Certification) -> None:
     """The results, the pictures, and MLflow."""
     study, records = done.study, done.records
-    done.folder.kept().patiently(done.results.save)
+    done.folder.kept(patience()).patiently(done.results.save)
     members = front(records, study.objectives, study.feasible)
     files = front_files(records, members, study.objectives, study.name, study.feasible)
     with suppress(OSError):  # a picture is drawn again, and no reason to end here

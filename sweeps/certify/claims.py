@@ -21,7 +21,7 @@ from robustcore.recipe import recipe_from
 from robustcore.storage import Folder
 from sweeps.certify.strength import Strength, data_sets, strong_attacks
 from sweeps.results import Certificate, TrialRecord
-from sweeps.stored import embeddings_cache, shared_embeddings
+from sweeps.stored import embeddings_cache, patience, shared_embeddings
 from sweeps.study import Study
 from trainables.certify import Part
 
@@ -104,6 +104,7 @@ def claim_of(study: Study, folder: Folder, record: TrialRecord, strength: Streng
             end=end,
             cpus=study.resources.cpus,
             gpus=study.resources.gpus,
+            patience=patience(),
         )
         for name in samples
         for first, end in _stretches(samples[name])
