@@ -36,8 +36,8 @@ def new_record(study: Study, number: int, knobs: dict[str, Value], sampler: dict
     return record
 
 
-def assignment_of(record: TrialRecord, study: Study, folder: Folder) -> Assignment:
-    """Of a trial of the study, whose folder this is."""
+def assignment_of(record: TrialRecord, study: Study, folder: Folder, earlier: str = "") -> Assignment:
+    """Of a trial of the study, whose folder this is; ``earlier`` is the folder of a trial that ran the same recipe."""
     return Assignment(
         trial=record.trial,
         recipe=record.recipe,
@@ -49,6 +49,7 @@ def assignment_of(record: TrialRecord, study: Study, folder: Folder) -> Assignme
         gpus=study.resources.gpus,
         study=folder.uri,
         patience=folder.patience,
+        earlier=earlier,
     )
 
 

@@ -13,7 +13,7 @@ from robustcore import storage
 from robustcore.storage import Folder
 from sweeps.assignment import assignment_of, new_record
 from sweeps.budget import Purse
-from sweeps.earlier import kept_advice
+from sweeps.earlier import kept_advice, paid_for
 from sweeps.ending import Ending
 from sweeps.gallery import Gallery
 from sweeps.progress import Display
@@ -41,7 +41,8 @@ class Sweep:
         self._total = total
         self.purse = Purse(study)
         self._tracker, self._display = tracker, display
-        self._search = Search(study, kept_advice(study))
+        advice = kept_advice(study)
+        self._search, self._paid = Search(study, advice), paid_for(advice)
         self._failures: dict[str, str] = {}
         self._complete: set[str] = set()
         self._judged: set[str] = set()
@@ -279,7 +280,7 @@ class Sweep:
         self._tracker.end_trial(record)
 
     def _assignment(self, record: TrialRecord) -> Assignment:
-        return assignment_of(record, self.study, self.folder)
+        return assignment_of(record, self.study, self.folder, self._paid.get(record.recipe_hash, ""))
 
     def _changed(self, record: TrialRecord) -> None:
         self._moved.append(record)

@@ -1,5 +1,7 @@
 """``search.warm_start``: finished trials of other studies, as advice to the sampler; they are no trials of the sweep.
 
+A trial of the sweep that has the recipe of one of them is not paid for again: it begins where that one ended.
+
 What was read of another study is kept in ``warm_start.json``: it may grow meanwhile, and a resumed sweep shall ask as
 an undisturbed one.
 """
@@ -27,6 +29,8 @@ class Advice:
     trial: str
     recipe: dict[str, Any]
     metrics: dict[str, float]
+    recipe_hash: str = ""
+    folder: str = ""  # path or URI of the trial's
 
 
 def folder_of_earlier(study: str, storage: str) -> Folder:
@@ -66,7 +70,21 @@ def read_advice(study: str, storage: str) -> list[Advice]:
     except RequestError as error:
         raise RequestError(f"search.warm_start: '{study}': {error}") from None
     finished = (each for each in averaged(records) if each.state == "finished" and not each.copy_of)
-    return [Advice(record.trial, complete(record.recipe), record.metrics) for record in finished]
+    return [
+        Advice(
+            trial=record.trial,
+            recipe=complete(record.recipe),
+            metrics=record.metrics,
+            recipe_hash=record.recipe_hash,
+            folder=folder.at(f"trials/{record.trial}").uri,
+        )
+        for record in finished
+    ]
+
+
+def paid_for(advice: Iterable[Advice]) -> dict[str, str]:
+    """The folders of trials by the recipes that they trained, the first of each."""
+    return {each.recipe_hash: each.folder for each in reversed(list(advice)) if each.folder}
 
 
 def complete(recipe: dict[str, Any]) -> dict[str, Any]:

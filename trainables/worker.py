@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch.distributed import DistError
 
+from robustcore.addresses import without_secrets
 from robustcore.errors import InputError, NonFiniteLoss
 from robustcore.finetune import finetune
 from robustcore.process import Process
 from robustcore.recipe import recipe_from
 from robustcore.storage import Folder, StorageLost
-from trainables.checkpoints import Checkpoint, Report, find_checkpoint, save_checkpoint
+from trainables.checkpoints import Checkpoint, Report, find_checkpoint, load_checkpoint, save_checkpoint
 from trainables.machines import MachineLeft
 from trainables.memory import free_memory, is_out_of_memory, keep_to_share, out_of_memory
 from trainables.resources import threads
@@ -41,6 +42,7 @@ class Assignment:
     study: str = ""  # path or URI of the study's folder, which holds ``folder``; empty if it need not be there
     shared: str = ""  # path or URI of the place where machines share them, empty where ``cache`` is one for all
     patience: float = 0.0  # seconds for which the trial waits for its storage
+    earlier: str = ""  # path or URI of the folder of a finished trial of the same recipe, where there is one
 
     @property
     def kept(self) -> Folder:
@@ -137,9 +139,25 @@ def _found(assignment: Assignment, process: Process) -> tuple[Checkpoint | None,
     folder = assignment.kept.at("checkpoints")
     if process.rank == 0:
         folder.tidy()
-    saved, damage = find_checkpoint(folder, recipe_from(assignment.recipe).fingerprint())
+    fingerprint = recipe_from(assignment.recipe).fingerprint()
+    saved, damage = find_checkpoint(folder, fingerprint)
+    if saved is None and (paid := _paid_for(assignment, fingerprint)) is not None:
+        if process.rank == 0:
+            save_checkpoint(folder, fingerprint, paid)
+        return paid, [f"its recipe was trained before, in {without_secrets(assignment.earlier)}: it takes the result"]
     then = "it began anew" if saved is None else f"it went on from step {saved.state.step}"
     return saved, [f"{'; '.join(damage)}: {then}"] if damage else []
+
+
+def _paid_for(assignment: Assignment, fingerprint: str) -> Checkpoint | None:
+    """Where another study's trial of this recipe ended; None where that is not to be had, which only costs time."""
+    if not assignment.earlier:
+        return None
+    try:
+        found = load_checkpoint(Folder(assignment.earlier).at("checkpoints"), fingerprint)
+    except OSError:
+        return None
+    return found if found is not None and found.reports[-1].final else None
 
 
 class _NotedFailure(Exception):

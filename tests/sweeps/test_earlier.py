@@ -48,6 +48,18 @@ def test_earlier_trials_guide_the_sampler_and_are_no_trials_of_the_sweep(earlier
     assert [record.knobs for record in only.records] != [record.knobs for record in alone.records]
 
 
+def test_a_recipe_that_an_earlier_study_finished_begins_where_that_ended(earlier: Study) -> None:
+    stopped = session(earlier).records[3]
+    finished = session(earlier).records[4]
+    points = (finished.knobs, stopped.knobs, {"loss.alpha": 0.123})
+    study = follower(earlier, "tiny")
+    study = dataclasses.replace(study, search=dataclasses.replace(study.search, points=points))
+    for _ in range(2):  # also in the sweep's next life
+        sweep = session(dataclasses.replace(study, name="follower")).sweep
+        folders = [assignment.earlier for assignment in (sweep.next_assignment() for _ in range(3)) if assignment]
+        assert folders == [Folder(earlier.storage).at("tiny/trials/0004").uri, "", ""]
+
+
 @pytest.mark.parametrize("named", ["tiny", "runs/tiny"])
 def test_a_resumed_sweep_asks_as_before_though_the_other_study_has_grown(
     earlier: Study, named: str, tmp_path: Path

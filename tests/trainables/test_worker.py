@@ -3,12 +3,16 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from torch.distributed import DistBackendError
 
 from robustcore.errors import InputError
 from robustcore.process import Process
+from robustcore.recipe import recipe_from
+from robustcore.storage import Folder
 from tests.support import recipe_plain, write_digits
 from trainables import worker
+from trainables.checkpoints import load_checkpoint
 from trainables.worker import Assignment, results
 
 
@@ -28,6 +32,34 @@ def test_a_finished_trial_reports_its_past_again_and_trains_no_more(assignment, 
     first = list(results(assignment, Process()))
     monkeypatch.setattr(worker, "finetune", None)
     assert list(results(assignment, Process())) == first
+
+
+def test_a_recipe_that_another_study_trained_is_not_paid_for_again(assignment, tmp_path, monkeypatch):
+    first = list(results(assignment, Process()))
+    again = replace(assignment, folder=str(tmp_path / "other"), earlier=assignment.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "finetune", None)
+        found = list(results(again, Process()))
+    assert [{**result, "notes": []} for result in found] == first
+    assert found[0]["notes"] == [f"its recipe was trained before, in {assignment.folder}: it takes the result"]
+    fingerprint = recipe_from(assignment.recipe).fingerprint()
+    mine, its = (load_checkpoint(Folder(each.folder).at("checkpoints"), fingerprint) for each in (again, assignment))
+    assert mine.reports == its.reports
+    assert all(torch.equal(mine.state.weights[name], weights) for name, weights in its.state.weights.items())
+
+
+@pytest.mark.parametrize("spoilt", ["absent", "unfinished", "of another recipe"])
+def test_what_another_study_left_half_done_is_trained_here(spoilt, assignment, tmp_path):
+    earlier = replace(assignment, folder=str(tmp_path / "earlier"))
+    if spoilt == "of another recipe":
+        list(results(replace(earlier, recipe={**earlier.recipe, "seed": 1}), Process()))
+    elif spoilt == "unfinished":
+        next(results(earlier, Process()))
+    found = list(results(replace(assignment, earlier=earlier.folder), Process()))
+    expected = list(results(replace(assignment, folder=str(tmp_path / "alone")), Process()))
+    for result in [*found, *expected]:
+        del result["seconds"]
+    assert found == expected
 
 
 def test_missing_data_are_a_sentence_without_a_traceback(assignment):
