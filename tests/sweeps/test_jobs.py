@@ -224,7 +224,6 @@ def planted(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.skip(reason="does not end on a busy machine, and it is not known yet whether the product is at fault")
 def test_a_machine_that_is_not_like_the_head_is_found_before_the_first_trial(head: Cluster, tmp_path: Path) -> None:
     results, script = head.folder / "results", tmp_path / "look.py"
     script.write_text(LOOK)

@@ -1,22 +1,19 @@
-"""Every shipped study: `check` passes, and those on the embedded digits run to their end."""
+"""Every shipped study: `check` passes, and the trials of those on the embedded digits run to their end."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from robustcore.models.resnets import resnet
+from robustcore.process import Process
 from sweeps.check import check_study
 from sweeps.source import read_source, shipped_studies
+from sweeps.study import load_study
 from tests.support import write_digits
-from tests.sweeps.commands import status
+from tests.sweeps.sessions import session
 from trainables.resources import this_machine
-
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
+from trainables.worker import results
 
 FULL_SIZE = [study for study in shipped_studies() if study.endswith("_imagenet")]
 EMBEDDED = [study for study in shipped_studies() if study not in (*FULL_SIZE, "cifar10_alpha")]
@@ -29,14 +26,9 @@ TINY = {
     "attack.steps": 1,
     "data.batch_size": 16,
     "search.sampler": "random",
-    "resources.at_once": 1,  # both in one actor, whose imports take longer than they do
+    "search.trials": 2,
 }
 TEXT = {"text.optim.steps": 2, "text.optim.warmup": 0}
-
-
-def settings(values: dict[str, object]) -> Iterator[str]:
-    for path, value in values.items():
-        yield from ("--set", f"{path}={value}")
 
 
 @pytest.fixture(scope="module")
@@ -93,37 +85,18 @@ def test_a_full_size_study_passes_its_check_with_images_and_weights_given(
     assert ("downloaded by the first trial" in " ".join(notes)) == (study != "simclr_alpha_imagenet")
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The storage of two trials of each, launched one after the other by one process, and what it printed."""
-    storage = tmp_path_factory.mktemp("swept")
-    commands = [["launch", study, "--storage", str(storage), "--trials", "2", *tiny(study)] for study in EMBEDDED]
-    done = subprocess.run([sys.executable, "-c", LAUNCH, json.dumps(commands)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return storage, done.stdout + done.stderr
-
-
-LAUNCH = """
-import json, sys
-from sweeps.cli import main
-for command in json.loads(sys.argv[1]):
-    try:
-        main(command)
-    except SystemExit as end:
-        print("exit code", end.code)
-"""
-
-
-def tiny(study: str) -> list[str]:
-    text = "\n  text:" in read_source(study).text
-    return list(settings(TINY | (TEXT if text else {})))
-
-
 @pytest.mark.parametrize("study", EMBEDDED)
-def test_two_tiny_trials_of_a_study_of_the_embedded_digits_finish(study: str, swept: tuple[Path, str]) -> None:
-    storage, printed = swept
-    assert printed.count("exit code 0") == len(EMBEDDED), printed
-    trials = status(Path(study), storage)
-    assert [trial["state"] for trial in trials] == ["finished", "finished"]
-    for trial in trials:
-        assert {"clean", "pgd", "worst", "loss", "zero_gradient/pgd"} <= trial["metrics"].keys()
+def test_two_tiny_trials_of_a_study_of_the_embedded_digits_finish(study: str, tmp_path: Path) -> None:
+    text = TEXT if "\n  text:" in read_source(study).text else {}
+    settings = [f"{path}={value}" for path, value in (TINY | text | {"storage": tmp_path}).items()]
+    only = session(load_study(study, settings))
+    for assignment in iter(only.sweep.next_assignment, None):
+        only.sweep.started(assignment.trial)
+        for result in results(assignment, Process(cache=Path(assignment.cache))):
+            assert only.sweep.goes_on(assignment.trial, result)
+            only.sweep.evaluated(assignment.trial, result)
+        only.sweep.ended(assignment.trial)
+    only.sweep.close()
+    assert [(record.state, record.reason) for record in only.on_disk.values()] == [("finished", "")] * 2
+    for record in only.on_disk.values():
+        assert {"clean", "pgd", "worst", "loss", "zero_gradient/pgd"} <= record.metrics.keys()
