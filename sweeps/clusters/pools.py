@@ -38,6 +38,8 @@ class Pool:
     most_workers: float  # of all kinds together
     start_minutes: float
     start_keys: KeyPath  # where the file says so; () where it does not, and we reckon
+    idle_seconds: float | None = None  # of groups that do not say it themselves
+    idle_keys: KeyPath = ()
 
     def counts(self) -> list[int]:
         """How many machines of each kind of worker there can be."""
@@ -65,6 +67,15 @@ def templates(document: Document, keys: KeyPath) -> Iterator[tuple[KeyPath, dict
     groups += [("workerGroupSpecs", position) for position in range(len(list_at(cluster, "workerGroupSpecs")))]
     for group in groups:
         yield (*keys, *group, "template", "spec"), mapping_at(cluster, *group, "template", "spec")
+
+
+def pod_templates(document: Document) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """The pod templates of any document, with their places: Ray's own, the submitter's of a job, other workloads'."""
+    places = [place[:-1] for keys in cluster_keys(document) for place, _ in templates(document, keys)]
+    others: list[KeyPath] = [("spec", "template")] if document.kind in ("Deployment", "StatefulSet", "Job") else []
+    for place in (*places, *others, ("spec", "submitterPodTemplate")):
+        if found := mapping_at(document.value, *place):
+            yield place, found
 
 
 def quantity(value: Any) -> float:
@@ -105,6 +116,8 @@ def _launcher_pool(document: Document) -> Pool:
         _first(number_at(value, "max_workers"), math.inf),
         _first(stated, MACHINE_MINUTES),
         ("metadata", "node_start_minutes") if stated is not None else (),
+        default * 60 if default is not None else None,
+        ("idle_timeout_minutes",),
     )
 
 
@@ -136,6 +149,8 @@ def _kuberay_pool(document: Document, keys: KeyPath) -> Pool:
         math.inf,
         stated or POD_MINUTES,
         ("metadata", "annotations", NOTE) if stated else (),
+        default,
+        (*keys, "autoscalerOptions", "idleTimeoutSeconds"),
     )
 
 

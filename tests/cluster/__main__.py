@@ -155,13 +155,17 @@ def row(at: Run) -> list[str]:
         f"{ended - began:.1f}",
         f"{empty:.1f}",
         f"{lost} of {made}",
-        ", ".join(f"{recovery(found, moment):.1f}" for moment in at.faults),
+        ", ".join(recovery(found, moment) for moment in at.faults),
     ]
 
 
-def recovery(found: Swept, moment: float) -> float:
-    """Seconds from the fault until a process that was not there before it makes a step."""
-    return min(steps[0][1] for steps in found.made().values() if steps[0][1] > moment) - moment
+def recovery(found: Swept, moment: float) -> str:
+    """Seconds from the fault until a process that was not there before it makes a step.
+
+    There is none where a process that was there has taken the trial over, its own being finished.
+    """
+    begun = [steps[0][1] for steps in found.made().values() if steps[0][1] > moment]
+    return f"{min(begun) - moment:.1f}" if begun else "taken over"
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ FIELDS = {
     "project": "my-project",
     "region": "us-west-2",
     "study": "alpha_study.yaml",
-    "zone": "us-west-2a",
 }
+OF_GOOGLE = {"region": "us-central1", "zone": "us-central1-a"}
 OF = {  # which fields each has
     "aws": ("ami", "bucket", "image", "region"),
     "gcp": ("bucket", "image", "project", "region", "zone"),
@@ -29,9 +29,15 @@ OF = {  # which fields each has
 }
 
 
+def fields_of(manifest: str) -> dict[str, str]:
+    """What its fields are filled with."""
+    known = FIELDS | (OF_GOOGLE if manifest == "gcp" else {})
+    return {field: known[field] for field in OF[manifest]}
+
+
 def filled(manifest: str, **wishes: object) -> str:
     """The text with every field filled in; ``wishes`` are those of ``rendered``."""
-    fields = [f"{field}={FIELDS[field]}" for field in OF[manifest]]
+    fields = [f"{field}={value}" for field, value in fields_of(manifest).items()]
     text, left = rendered(manifest, fields=fields, **wishes)  # type: ignore[arg-type]
     assert left == []
     return text

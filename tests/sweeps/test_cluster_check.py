@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sweeps.clusters.check import check_documents
+from sweeps.clusters.check.shape import shapes
 from sweeps.clusters.check.timing import DEFAULT_START_SECONDS, START_TIMEOUT
 from sweeps.clusters.manifest import read_manifest
 from sweeps.clusters.render import rendered
@@ -82,6 +83,55 @@ MISTAKES = [
     Mistake(KUBERAY, "serviceType: ClusterIP", "enableIngress: true", "leads from outside"),
     Mistake(KUBERAY, "terminationGracePeriodSeconds: 25", "hostNetwork: true", "node's own network"),
     Mistake(("mlflow",), "type: ClusterIP", "type: NodePort", "leads from outside"),
+    Mistake(LAUNCHERS, "use_internal_ips: true", "use_internal_ips: false", "public addresses"),
+    Mistake(
+        ("gcp",), "- subnetwork:", "- accessConfigs: [{type: ONE_TO_ONE_NAT}]\n          subnetwork:", "a public add"
+    ),
+    Mistake(("aws",), "HttpTokens: required", "HttpTokens: optional", "gets its role; expected required"),
+    Mistake(
+        KUBERAY,
+        'STATS_ENABLED, value: "0"',
+        "STATS_ENABLED, value: x}\n{0}              - {name: RAY_AUTH_MODE, value: off",
+        "got 'off'",
+        "value: off",
+    ),
+    Mistake(KUBERAY, "policyTypes: [Ingress]", "policyTypes: [Egress]", "everybody is let in: expected Ingress"),
+    Mistake(
+        KUBERAY,
+        "    - from:\n        - podSelector:\n            matchLabels: {app",
+        "    - from:\n        - ipBlock: {cidr: 0.0.0.0/0}\n        - podSelector:\n            matchLabels: {app",
+        "let in; expected pods of your own",
+    ),
+    Mistake(
+        KUBERAY,
+        "podSelector:\n    matchLabels: {app: sw",
+        "podSelector:\n    matchLabels: {app: other-sw",
+        "selects no pod",
+        "podSelector:",
+    ),
+    Mistake(
+        KUBERAY,
+        "{0}      labels: {app: sweep",
+        "{0}      labels: {app: sweeep",
+        "about these pods, as about the others",
+    ),
+    Mistake(("mlflow",), "selector: {app: mlflow}", "selector: {app: mlfow}", "selects no pod of this file"),
+    Mistake(
+        ("mlflow",),
+        "selector:\n    matchLabels: {app: mlflow-db}",
+        "selector:\n    matchLabels: {app: mlflow-dv}",
+        "the StatefulSet's own pods",
+        "selector:",
+    ),
+    # More rights than a sweep needs.
+    Mistake((*KUBERAY, "mlflow"), "allowPrivilegeEscalation: false", "privileged: true", "owns the node"),
+    Mistake(
+        (*KUBERAY, "mlflow"), "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "more rights than"
+    ),
+    Mistake((*KUBERAY, "mlflow"), "runAsNonRoot: true", "runAsNonRoot: false", "lets it run as root"),
+    Mistake((*KUBERAY, "mlflow"), "runAsUser: ", "runAsUser: 0 # ", "0 is root"),
+    Mistake((*KUBERAY, "mlflow"), "capabilities: {drop: [ALL]}", "capabilities: {add: [SYS_ADMIN]}", "as good as root"),
+    Mistake(KUBERAY, "terminationGracePeriodSeconds: 25", "hostPID: true", "shares with the node"),
     # Secrets in plain text.
     Mistake(
         LAUNCHERS,
@@ -136,7 +186,64 @@ MISTAKES = [
     Mistake(LAUNCHERS, "RAY_USAGE_STATS_ENABLED=0", f"{START_TIMEOUT}=60", "480 seconds, got 60"),
     Mistake(KUBERAY, 'RAY_USAGE_STATS_ENABLED, value: "0"', f'{START_TIMEOUT}, value: "60"', "480 seconds, got 60"),
     Mistake(LAUNCHERS, "node_start_minutes: 8", "node_start_minutes: 120", "would not wait for their machines (6000"),
+    Mistake(
+        KUBERAY,
+        "idleTimeoutSeconds: 720\n{0}    resources",
+        "idleTimeoutSeconds: 60\n{0}    resources",
+        "got 1 minutes",
+    ),
     # Numbers and sizes that contradict each other.
+    Mistake(LAUNCHERS, "    min_workers: 0", "    min_workers: -1", "expected at least 0, got -1"),
+    Mistake(LAUNCHERS, "max_workers: 8", "max_workers: 0", "can never have a worker"),
+    Mistake(("aws",), "{VolumeSize: 150", "{VolumeSize: 20", "no room for the image"),
+    Mistake(("gcp",), "diskSizeGb: 150", "diskSizeGb: 20", "no room for the image"),
+    Mistake(
+        (*KUBERAY, "mlflow"),
+        "limits: {cpu: ",
+        'limits: {cpu: 1m, ephemeral-storage: 1Gi} # "',
+        "more than its limit, 1m",
+        "requests",
+    ),
+    Mistake(
+        KUBERAY,
+        'requests: {cpu: "6", memory: 24Gi, nvidia.com/gpu',
+        'requests: {cpu: "6", memory: 24Gi, nvidia.com/gpus',
+        "did you mean 'nvidia.com/gpu'?",
+    ),
+    Mistake(KUBERAY, 'nvidia.com/gpu: "1"}', 'nvidia.com/gpu: "2"}', "a device is given whole"),
+    Mistake((*KUBERAY, "mlflow"), "requests: {cpu: ", "requests: {cpus: ", "did you mean 'cpu'?"),
+    Mistake(KUBERAY, "memory: 16Gi", "memory: 16GiB", "expected a quantity such as"),
+    Mistake(KUBERAY, "groupName: a100", "groupName: l4", "'l4' stands twice"),
+    Mistake(KUBERAY, "groupName: a100", "groupName: A100_40", "expected a name of small letters"),
+    Mistake(KUBERAY, "{name: shm, mountPath", "{name: shn, mountPath", "did you mean 'shm'?"),
+    Mistake(KUBERAY, "dashboard-host:", "dashboard-hots:", "did you mean 'dashboard-host'?"),
+    # What a cloud does not have, or would not start.
+    Mistake(LAUNCHERS, "cluster_name: sweeps", "cluster_name: my sweeps", "cluster_name: expected"),
+    Mistake(("aws",), "region: us-west-2", "region: us-west2", "a region such as us-west-2, got"),
+    Mistake(("gcp",), "region: us-central1", "region: us-central-1", "a region such as us-central1, got"),
+    Mistake(("gcp",), "zone: us-central1-a", "zone: us-east1-b", "expected a zone of the region us-central1"),
+    Mistake(("aws",), "InstanceType: g5.2xlarge", "InstanceType: g5.2xlrge", "a machine such as"),
+    Mistake(("aws",), "ImageId: ami-", "ImageId: amii-", "an image such as"),
+    Mistake(("gcp",), "onHostMaintenance: TERMINATE", "onHostMaintenance: MIGRATE", "cannot move a machine with GPUs"),
+    Mistake(LAUNCHERS, "--autoscaling-config=", "--autoscaling-confg=", "did you mean 'autoscaling-config'?", "- >-"),
+    Mistake(LAUNCHERS, "\n    --autoscaling-config=~/ray_bootstrap_config.yaml", "", "the pool never grows", "- >-"),
+    Mistake(
+        LAUNCHERS, "ray start --address", "ray strt --address", "no command starts Ray", "worker_start_ray_commands"
+    ),
+    Mistake(LAUNCHERS, "ray start --address=$RAY_HEAD_IP:6379", "ray start", "a cluster of its own", "- >-"),
+    Mistake(
+        ("aws",),
+        "ImageId: ami-0123456789abcdef0\n",
+        "ImageId: ami-0123456789abcdef0\n      InstanceMarketOptions: {MarketType: spot}\n",
+        "got spot",
+    ),
+    Mistake(
+        ("gcp",),
+        "machineType: n2-standard-8\n",
+        "machineType: n2-standard-8\n      scheduling: {provisioningModel: SPOT}\n",
+        "got spot",
+    ),
+    Mistake(KUBERAY, "gke-provisioning: standard", 'gke-spot: "true"', "got a spot node"),
     Mistake(
         LAUNCHERS,
         "    min_workers: 0",
@@ -294,6 +401,14 @@ def test_what_ray_itself_refuses_of_another_cloud_is_said(tmp_path: Path) -> Non
     (problem,) = checked(tmp_path, text)
     assert "Ray refuses it: expected minimum 0" in str(problem)
     assert problem.place.endswith(": upscaling_speed")
+
+
+def test_the_options_of_ray_start_are_those_of_the_ray_that_is_installed() -> None:
+    from ray.scripts.scripts import start
+
+    options = {word.removeprefix("--") for each in start.params for word in each.opts if word.startswith("--")}
+    assert options - set(shapes("kubernetes")["RayStart"]) == {"verbose"}
+    assert set(shapes("kubernetes")["RayStart"]) <= options
 
 
 def test_the_wait_that_is_reckoned_with_is_the_one_that_a_launch_sets() -> None:

@@ -14,7 +14,7 @@ from sweeps.clusters.edits import edited
 from sweeps.clusters.render import rendered
 from sweeps.stored import RequestError
 from tests.sweeps.commands import STUDY, sweep, write_study
-from tests.sweeps.manifests import OF, checked, filled
+from tests.sweeps.manifests import checked, fields_of, filled
 
 ROOT = Path(__file__).parents[2]
 GPUS = {"aws": ("A10G", "L4", "A100", "H100"), "gcp": ("L4", "A100", "H100"), "kuberay": ("L4", "A100", "H100")}
@@ -96,7 +96,7 @@ def test_what_is_dropped_takes_its_comments_along_and_nothing_else() -> None:
 
 
 def test_the_command_prints_what_check_accepts(tmp_path: Path) -> None:
-    fields = [f"--set={field}=my-{field}" for field in OF["gcp"] if field != "image"]
+    fields = [f"--set={field}={value}" for field, value in fields_of("gcp").items() if field != "image"]
     done = sweep("cluster", "render", "gcp", "--workers", 4, "--gpu", "A100", "--spot", *fields)
     assert done.stderr.splitlines() == [
         "to fill in: --set image=..., the image built from cluster/Dockerfile, with its tag"

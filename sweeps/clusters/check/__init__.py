@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.clusters.check.clouds import cloud_faults
 from sweeps.clusters.check.definitions import Schemas, definition_faults, read_definitions
 from sweeps.clusters.check.exposure import exposure_faults
 from sweeps.clusters.check.kuberay import kuberay_faults, local_storage
+from sweeps.clusters.check.pods import pod_faults
+from sweeps.clusters.check.policies import policy_faults
 from sweeps.clusters.check.rays import ray_faults
 from sweeps.clusters.check.secrets import secret_faults
 from sweeps.clusters.check.shape import shape_faults, shapes
 from sweeps.clusters.check.sizes import fit_faults, size_faults
+from sweeps.clusters.check.starts import start_faults
 from sweeps.clusters.check.timing import timing_faults
 from sweeps.clusters.check.versions import version_faults
 from sweeps.clusters.fields import field_faults
@@ -37,7 +41,7 @@ def check_documents(
     for document in documents:
         problems += document.faults
         places = set()
-        for keys, message in _faults(document, study, schemas):
+        for keys, message in _faults(document, documents, study, schemas):
             # The first to speak of a place knows best what is wrong there.
             if keys not in places:
                 places.add(keys)
@@ -47,9 +51,10 @@ def check_documents(
     return list(in_order(problems)), notes
 
 
-def _faults(document: Document, study: "Study | None", schemas: Schemas) -> Iterator[Fault]:
+def _faults(document: Document, documents: list[Document], study: "Study | None", schemas: Schemas) -> Iterator[Fault]:
     """What is known best about a place comes first; Ray, which stops at its first complaint, has the last word."""
     found = [fault for rule in _RULES for fault in rule(document)]
+    found += policy_faults(document, documents)
     if study is not None and pools(document):
         found += [*fit_faults(document, study), *_study_storage(study)]
     found += definition_faults(document, schemas)
@@ -80,7 +85,10 @@ _RULES = (
     secret_faults,
     version_faults,
     exposure_faults,
+    pod_faults,
     kuberay_faults,
+    start_faults,
+    cloud_faults,
     size_faults,
     timing_faults,
     local_storage,

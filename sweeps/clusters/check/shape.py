@@ -12,12 +12,16 @@ from sweeps.clusters.manifest import Document, Fault
 from sweeps.source import did_you_mean
 from sweeps.source.marked import KeyPath
 
+AMOUNT = re.compile(
+    r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(n|u|m|k|[MGTPE]|[KMGTPE]i)?"
+)  # what Kubernetes calls a quantity
 _EXPECTED = {
     "text": "text",
     "int": "a whole number",
     "number": "a number",
     "bool": "true or false",
-    "quantity": "a quantity such as 4 or 16Gi",
+    "amount": "a quantity such as 4, 500m or 16Gi",
+    "quantity": "a number or text",
     "mode": "a file mode such as 0440",
 }
 
@@ -87,6 +91,8 @@ def _fits(value: Any, shape: str) -> bool:
     if shape.startswith("="):
         return value in shape[1:].split("|")
     is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if shape == "amount":
+        return not isinstance(value, bool) and AMOUNT.fullmatch(str(value)) is not None
     if shape == "quantity":
         return is_whole or isinstance(value, float | str)
     if shape == "mode":

@@ -18,7 +18,7 @@ def size_faults(document: Document) -> Iterator[Fault]:
     """Limits that contradict each other, machines that have not what the file says, a head without CPUs."""
     for pool in pools(document):
         yield from _limits(pool)
-        if pool.head.cpus < 1:
+        if pool.head.cpus < 1 and pool.head.keys != ("head_node_type",):  # that there is no such type is said below
             keys = (*pool.head.keys, *_cpus_key(document))
             yield keys, f"the head has no CPU for what drives sweeps; expected at least 1, got {pool.head.cpus:g}"
     if document.kind == LAUNCHER:
@@ -40,8 +40,10 @@ def _limits(pool: Pool) -> Iterator[Fault]:
     of_launcher = pool.document.kind == LAUNCHER
     for group in pool.workers:
         key = "max_workers" if of_launcher else "maxReplicas"
-        if group.most < group.least:
-            least = "min_workers" if of_launcher else "minReplicas"
+        least = "min_workers" if of_launcher else "minReplicas"
+        if group.least < 0:
+            yield (*group.keys, least), f"expected at least 0, got {group.least}"
+        elif group.most < group.least:
             yield (*group.keys, key), f"expected at least {least}, {group.least}, got {group.most}"
     total = sum(group.least for group in pool.workers)
     if pool.most_workers < total:
@@ -49,6 +51,9 @@ def _limits(pool: Pool) -> Iterator[Fault]:
             ("max_workers",),
             (f"expected at least the sum of all min_workers, {total}, got {pool.most_workers:g}: Ray would not start"),
         )
+    elif not sum(pool.counts()):
+        place = ("max_workers",) if of_launcher else (*pool.keys, "workerGroupSpecs")
+        yield place, "the pool can never have a worker; expected room for at least one"
 
 
 def _node_types(document: Document) -> Iterator[Fault]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sweeps.clusters.check.settings import settings
 from sweeps.clusters.manifest import LAUNCHER, Document, Fault
-from sweeps.clusters.pools import NOTE, Pool, pools, quantity
+from sweeps.clusters.pools import NOTE, Group, Pool, pools, quantity
 from sweeps.source import dotted
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -29,15 +29,16 @@ def reckoned(pool: Pool) -> str:
 
 def _idle(pool: Pool) -> Iterator[Fault]:
     seen = set()
-    for group in pool.workers:
-        if group.idle_seconds is None or group.idle_keys in seen or group.idle_seconds > 60 * pool.start_minutes:
+    owners: tuple[Group | Pool, ...] = (*pool.workers, pool)
+    for each in owners:
+        if each.idle_seconds is None or each.idle_keys in seen or each.idle_seconds > 60 * pool.start_minutes:
             continue
-        seen.add(group.idle_keys)
+        seen.add(each.idle_keys)
         yield (
-            group.idle_keys,
+            each.idle_keys,
             (
                 f"machines would come and go without doing any work: expected more than {reckoned(pool)}, "
-                f"got {group.idle_seconds / 60:g} minutes"
+                f"got {each.idle_seconds / 60:g} minutes"
             ),
         )
 
