@@ -117,11 +117,12 @@ def _fit(study: Study, sweep: "Sweep", at_once: int, scratch: str) -> None:
     from ray import tune
 
     from sweeps.hooks import Judge, Stop, Suggest, Watch
-    from trainables.guard import free
+    from trainables.guard import free, free_left
     from trainables.trial import trainable
     from trainables.worker import Assignment
 
     resources, watch = study.resources, Watch(sweep)
+    free_left(sweep.folder.uri)
     shape = Assignment("", {}, "", "", resources.workers, resources.cpus, resources.gpus)
     tune.Tuner(
         trainable(shape),

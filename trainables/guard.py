@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 import ray
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
@@ -44,18 +44,31 @@ class NoteHoldings(ControllerCallback, WorkerGroupCallback):  # type: ignore[mis
 
 def free(folder: str, for_good: bool = True) -> None:
     """Free what the trial still holds, harmless where it holds nothing; ``for_good`` lets it take nothing more."""
+    if for_good and _internal_kv_get(_key("holdings", folder)):
+        _internal_kv_put(_key("ended", folder), b"1", overwrite=True)
+    _free(_key("holdings", folder))
+
+
+def free_left(study: str) -> None:
+    """Free what earlier drivers of the study in this folder have left: a killed one frees nothing itself."""
+    own = _key("", "").split(b":")[1]
+    for key in _internal_kv_list(b"sweep-holdings:"):
+        _, job, folder = key.split(b":", 2)
+        if job != own and folder.startswith(f"{study}/".encode()):
+            _free(key)
+
+
+def _free(key: bytes) -> None:
     from ray._raylet import PlacementGroupID
     from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
         get_or_create_autoscaling_coordinator,
     )
     from ray.util.placement_group import PlacementGroup
 
-    noted = _internal_kv_get(_key("holdings", folder))
+    noted = _internal_kv_get(key)
     if not noted:
         return
-    if for_good:
-        _internal_kv_put(_key("ended", folder), b"1", overwrite=True)
-    _internal_kv_del(_key("holdings", folder))
+    _internal_kv_del(key)
     holdings = json.loads(noted)
     if group := holdings.get("placement_group"):
         ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
