@@ -116,7 +116,7 @@ CASES = (
     Case("Ray Train, a machine killed", 1, workers=2, fault=kill, may_lose=EVERY),
     Case("Ray Train, a machine taken back", 1, workers=2, fault=take_back),
     Case("Ray Train, the driver killed", 1, workers=2, fault=kill_driver, may_lose=EVERY),
-    Case("Ray Train, Ctrl-C", 1, workers=2, fault=interrupt),
+    Case("Ray Train, Ctrl-C", 1, workers=2, fault=interrupt, may_lose=EVERY),  # it goes on until it is killed
 )
 
 
