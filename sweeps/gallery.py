@@ -1,10 +1,10 @@
 """The pictures of the front beside the results: drawn now and then while trials run, for they take a while."""
 
+import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
-from robustcore.storage import Folder
+from robustcore.storage import Folder, reason
 from sweeps.report import front_files
 from sweeps.results import TrialRecord
 from sweeps.study import Study
@@ -27,9 +27,12 @@ class Gallery:
             return {}
         study = self._study
         files = front_files(records, front, study.objectives, study.name, study.feasible)
-        with suppress(OSError):
+        try:
             for name, content in files.items():
                 self._folder.write(name, content)
+        except OSError as error:
+            if at_once:
+                logging.getLogger(__name__).warning("warning: the front's pictures are old (%s)", reason(error))
         self._drawn = time.monotonic()
         self._drawing = self._drawn - started
         return files
