@@ -29,7 +29,7 @@ from sweeps.report.depiction import Scene
 from sweeps.results.records import TrialRecord, Value
 from sweeps.seeds import averaged, seeds_of
 
-MOST_ROWS = 500  # of a table; laying one out takes about a millisecond a row
+MOST_ROWS = 200  # of a table; laying one out takes about a millisecond a row
 Records = Sequence[TrialRecord]
 STYLES = {"pending": "dim", "running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red"}
 

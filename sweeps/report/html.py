@@ -174,12 +174,13 @@ def _placed(records: Records, objectives: Objectives) -> list[TrialRecord]:
 
 
 def _words(name: str, group: Records, scene: Scene) -> dict[str, Any]:
-    return {"name": name, "hovertext": [_hover(record, scene) for record in group], "hoverinfo": "text"}
+    """The same at the searched and at the certified point of a trial."""
+    searched = {record.trial: record for record in (*scene.records, *scene.front)}
+    texts = [_hover(searched.get(record.trial, record), scene) for record in group]
+    return {"name": name, "hovertext": texts, "hoverinfo": "text"}
 
 
 def _hover(record: TrialRecord, scene: Scene) -> str:
-    """The same at the searched and at the certified point of a trial."""
-    record = next((each for each in (*scene.front, *scene.records) if each.trial == record.trial), record)
     seeds = f", the mean of {len(seeds_of(record))} seeds" if len(seeds_of(record)) > 1 else ""
     columns = {
         **metric_columns([record], dict.fromkeys([*scene.objectives, *record.metrics]), scene.objectives),

@@ -66,9 +66,10 @@ class _Colour:
     def number(self, record: TrialRecord) -> float | None:
         return None if self.knob is None else number(record.knobs.get(self.knob))
 
-    def of(self, record: TrialRecord) -> ColorType:
-        shade = self.number(record)
-        return PLAIN if shade is None else tuple(self.map.to_rgba(np.array([shade]))[0])
+    def of(self, records: Records) -> list[ColorType]:
+        numbers = [self.number(record) for record in records]
+        shades = self.map.to_rgba(np.array([0.0 if number is None else number for number in numbers]))
+        return [PLAIN if n is None else tuple(shade) for n, shade in zip(numbers, shades, strict=True)]
 
     def bar(self, figure: Figure, axes: list[Axes]) -> None:
         if self.knob is not None:
@@ -135,7 +136,8 @@ def _scatter(
 
     def put(group: Records, **style: Any) -> None:
         if group:
-            ax.scatter(*places(group, *axes), **{"c": [colour.of(record) for record in group]} | style)
+            whole: dict[str, Any] = ({} if "c" in style else {"c": colour.of(group)}) | style
+            ax.scatter(*places(group, *axes), **whole)
 
     put(others, s=26, marker="x", c=FAINT, alpha=0.7, linewidths=1)
     for is_hollow in (False, True):

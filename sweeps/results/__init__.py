@@ -43,7 +43,7 @@ class Results:
         with results.filesystem.open_input_file(results.path) as file:
             content = file.read()
         try:
-            records = from_table(parquet.read_table(pa.BufferReader(content)))
+            records = from_table(parquet.ParquetFile(pa.BufferReader(content)).read())  # read_table takes pandas along
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
             detail = " ".join(str(error).split()).rstrip(".")
             raise ValueError(f"{uri}: expected the results of a sweep, but cannot read them: {detail}.") from error

@@ -1,7 +1,9 @@
 """Records <-> one pyarrow table; the metadata of its schema say which columns are knobs and metrics."""
 
 import json
+from array import array
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any
 
 import pyarrow as pa
@@ -87,7 +89,9 @@ def from_table(table: pa.Table) -> list[TrialRecord]:
     layout = json.loads(table.schema.metadata[MARK])
     ids = table["trial"].to_pylist()
     starts = [row for row, trial in enumerate(ids) if row == 0 or trial != ids[row - 1]]
-    records = _records(table.take(pa.array(starts, pa.int64())), layout["knobs"])
+    # pa.array would import pandas, to see whether this is one of its columns.
+    first = pa.Array.from_buffers(pa.int64(), len(starts), [None, pa.py_buffer(array("q", starts))])
+    records = _records(table.take(first), layout["knobs"])
     evaluations = _evaluations(table, layout["metrics"])
     for record, start, end in zip(records, starts, [*starts, len(ids)][1:], strict=True):
         record.evaluations = [e for e in evaluations[start:end] if e is not None]
@@ -99,7 +103,7 @@ def _records(trials: pa.Table, knobs: dict[str, dict[str, Any]]) -> list[TrialRe
         if name not in trials.column_names:
             trials = trials.append_column(name, pa.array([value] * len(trials), pa.string()))
     fixed = {name: trials[name].to_pylist() for name in (*TEXTS, "seed", "started")}
-    fixed |= {name: [json.loads(text) for text in trials[name].to_pylist()] for name in JSONS}
+    fixed |= {name: _loaded(trials[name].to_pylist()) for name in JSONS}
     fixed["certificate"] = [None if given is None else Certificate(**given) for given in fixed["certificate"]]
     records = [TrialRecord(knobs={}, **dict(zip(fixed, row, strict=True))) for row in zip(*fixed.values(), strict=True)]
     for path, knob in knobs.items():
@@ -107,6 +111,12 @@ def _records(trials: pa.Table, knobs: dict[str, dict[str, Any]]) -> list[TrialRe
             if value is not None:
                 record.knobs[path] = json.loads(value) if knob["json"] else value
     return records
+
+
+def _loaded(texts: list[str]) -> list[Any]:
+    """Of JSON; most texts stand there many times, and each trial has values of its own."""
+    known = {text: json.loads(text) for text in set(texts)}
+    return [copy(known[text]) for text in texts]
 
 
 def _evaluations(table: pa.Table, metrics: dict[str, str]) -> list[Evaluation | None]:
