@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sweeps.head import Head, head_of
@@ -24,7 +24,8 @@ _QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: see ``ending``
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",  # (sic) nodes of an autoscaling pool take their time
 }
-# Read when Ray is imported: without it, Ray's servers would listen on every network of the machine.
+# Read when Ray is imported: without it, Ray's servers would listen on every network of the machine, and be looked for
+# there.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # What the drivers of Ray Train runs must find in their own environment. A run that waited for less long than the
 # autoscaler does would give up its place, and ask anew, for as long as machines are slow.
@@ -37,7 +38,8 @@ _TRAIN = {
 @contextmanager
 def ray_session(address: str) -> Iterator[Head]:
     """A connection to Ray: a fresh one on the loopback for ``local``, else the cluster at the address."""
-    for name, value in (_QUIET | (_LOOPBACK if address == "local" else {})).items():
+    is_local = address == "local" or _is_on_loopback(address)
+    for name, value in (_QUIET | (_LOOPBACK if is_local else {})).items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -82,6 +84,22 @@ def _knock(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         except OSError as error:
             raise RequestError(f"nobody listens at '{address}' ({error.strerror or error})") from None
+
+
+def _is_on_loopback(address: str) -> bool:
+    """Whether a head on this machine listens there alone: Ray looks for it on the machine's own network otherwise."""
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdigit():
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nothing_is_sent, suppress(OSError):
+        nothing_is_sent.connect(("192.0.2.1", 9))
+        own = nothing_is_sent.getsockname()[0]
+        try:
+            socket.create_connection((own, int(port)), timeout=2).close()
+        except OSError:
+            return True
+        return False
+    return True  # it has no network
 
 
 def trials_at_once(resources: Resources) -> int:
