@@ -107,11 +107,7 @@ class Chaos:
         return f"{trouble}; life {self.lives} said:\n{self.log.read_text()[-4000:]}"
 
     def evaluations(self) -> int:
-        """How many stand in checkpoints."""
-        newest: dict[Path, int] = {}
-        for path in faults.checkpoints(self.folder):
-            newest[path.parent] = max(newest.get(path.parent, 0), int(path.stem.removeprefix("step-")))
-        return sum(newest.values()) // self.every
+        return evaluations(self.folder, self.every)
 
     def moment(self) -> str:
         found = faults.checkpoints(self.folder)
@@ -155,6 +151,14 @@ class Chaos:
             assert "sweep resume" in self.log.read_text(), self.last_words(f"after {kind}, nothing says how to resume")
         if kind == "damage":
             fault.outcome += f"; {faults.damage(self.folder, self.draw) or 'nothing to damage'}"
+
+
+def evaluations(study: Path, every: int) -> int:
+    """How many stand in the checkpoints of a study."""
+    newest: dict[Path, int] = {}
+    for path in faults.checkpoints(study):
+        newest[path.parent] = max(newest.get(path.parent, 0), int(path.stem.removeprefix("step-")))
+    return sum(newest.values()) // every
 
 
 def facts(storage: Path) -> dict[str, Any]:
@@ -211,8 +215,7 @@ def chaos(text: str, every: int, kinds: list[str], seed: int, console: Console) 
     try:
         sweep("launch", study, "--storage", root / "alone", code=None, timeout=PATIENCE)
         alone = facts(root / "alone")
-        reports = sum(int(row["step"] > 0 and not row["copy_of"]) for row in alone["results"].values())
-        done.run(kinds, reports)
+        done.run(kinds, evaluations(root / "alone" / "tiny", every))
         found = list(differences(alone, facts(done.storage), "in"))
         assert not found, "\n".join(found)
         assert len(done.faults) == len(kinds), f"the sweep ended before {kinds[len(done.faults) :]}"

@@ -1,11 +1,14 @@
 """Each planted mistake in a manifest is one sentence at its line; the shipped manifests have none."""
 
 import os
+import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from sweeps.clusters.check import check_documents
 from sweeps.clusters.check.shape import shapes
@@ -401,6 +404,25 @@ def test_what_ray_itself_refuses_of_another_cloud_is_said(tmp_path: Path) -> Non
     (problem,) = checked(tmp_path, text)
     assert "Ray refuses it: expected minimum 0" in str(problem)
     assert problem.place.endswith(": upscaling_speed")
+
+
+@pytest.mark.parametrize("manifest", FILES)
+def test_whatever_stands_in_the_place_of_a_value_is_judged_and_not_stumbled_over(
+    sound: dict[str, str], manifest: str, tmp_path: Path
+) -> None:
+    draw = random.Random(manifest)  # noqa: S311 (no secret)
+    others: list[Any] = [None, [], {}, "x", 3, True, [None], {"a": None}, -1, ["x"], [[]]]
+    for _ in range(20):
+        documents = [document for document in yaml.safe_load_all(sound[manifest]) if document]
+        owner: Any = draw.choice(documents)
+        while True:
+            key = draw.choice(list(owner) if isinstance(owner, dict) else range(len(owner)))
+            if not isinstance(owner[key], dict | list) or not owner[key] or draw.random() < 0.2:
+                break
+            owner = owner[key]
+        owner[key] = draw.choice(others)
+        with suppress(RequestError):
+            assert all(str(problem) for problem in checked(tmp_path, yaml.safe_dump_all(documents)))
 
 
 def test_the_options_of_ray_start_are_those_of_the_ray_that_is_installed() -> None:

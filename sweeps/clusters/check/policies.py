@@ -43,8 +43,8 @@ def _policy(document: Document) -> Iterator[Fault]:
         if not peers:
             yield place, "everybody is let in: expected `from`, with the pods that may come"
         for number, peer in enumerate(peers):
-            cidr = text_at(peer, "ipBlock", "cidr")
-            is_open = cidr in _EVERYBODY if cidr else not any(mapping_at(peer).values()) and "podSelector" not in peer
+            cidr, keys = text_at(peer, "ipBlock", "cidr"), mapping_at(peer)
+            is_open = cidr in _EVERYBODY if cidr else not any(keys.values()) and "podSelector" not in keys
             if is_open:
                 yield (*place, "from", number), f"everybody is let in; expected pods of your own, got {cidr or 'all'}"
 

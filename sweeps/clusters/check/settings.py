@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sweeps.clusters.manifest import Document, at
+from sweeps.clusters.manifest import Document, at, mapping_at
 from sweeps.source.marked import KeyPath
 
 _ASSIGNED = re.compile(r"(?<![\w$])([A-Z][A-Za-z0-9_]*)=(\"[^\"]*\"|'[^']*'|[^\s;]*)")
@@ -30,5 +30,5 @@ def settings(document: Document) -> Iterator[Setting]:
         for match in pattern.finditer(text):
             yield Setting(keys, match[1], match[2].strip("\"'"), text)
     if document.kind == "ConfigMap":
-        for name, value in (document.value.get("data") or {}).items():
+        for name, value in mapping_at(document.value, "data").items():
             yield Setting(("data", name), name, str(value))
