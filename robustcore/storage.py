@@ -22,6 +22,7 @@ from robustcore.clients import resolved as resolved  # for others too: where a f
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds for which a kept folder waits for its storage
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
+_READINGS = 10  # of an object that others replace all the time
 _UNFINISHED = ".unfinished"
 _UNKNOWN = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_SIGNATURE")
 
@@ -82,9 +83,7 @@ class Folder:
 
         def read() -> bytes:
             filesystem, folder = resolved(self.uri)
-            with filesystem.open_input_file(f"{folder}/{name}") as stream:
-                content: bytes = stream.read()
-            return content
+            return read_file(filesystem, f"{folder}/{name}")
 
         return self.patiently(read)
 
@@ -142,6 +141,20 @@ class Folder:
     def _is_away(self) -> bool:
         home = Folder(self.home).local if self.home else None
         return home is not None and not home.is_dir()
+
+
+def read_file(filesystem: pyarrow.fs.FileSystem, place: str) -> bytes:
+    """What is at ``place``, whole. Raises FileNotFoundError, or OSError.
+
+    Object storage is asked for the size first, and then for so many bytes: of what was put in its place meanwhile.
+    """
+    content = b""
+    for _ in range(_READINGS):
+        with filesystem.open_input_file(place) as stream:
+            content = stream.read()
+        if isinstance(filesystem, pyarrow.fs.LocalFileSystem) or filesystem.get_file_info(place).size == len(content):
+            break
+    return content
 
 
 def put_object(filesystem: pyarrow.fs.FileSystem, place: str, content: bytes) -> None:

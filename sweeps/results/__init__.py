@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs, parquet
 
-from robustcore.storage import put_object, replace_file, resolved
+from robustcore.storage import put_object, read_file, replace_file, resolved
 from sweeps.results.journal import Journal, digest, read_journal
 from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value
 from sweeps.results.table import from_table, to_table
@@ -40,8 +40,7 @@ class Results:
         """Raises FileNotFoundError if there is no such file, ValueError if it does not hold results."""
         results = cls(uri)
         beside, changes = read_journal(results.filesystem, results._journal_path)
-        with results.filesystem.open_input_file(results.path) as file:
-            content = file.read()
+        content = read_file(results.filesystem, results.path)
         try:
             records = from_table(parquet.ParquetFile(pa.BufferReader(content)).read())  # read_table takes pandas along
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:

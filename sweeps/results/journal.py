@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from robustcore.storage import put_object, replace_file
+from robustcore.storage import put_object, read_file, replace_file
 from sweeps.results.records import Certificate, Evaluation, TrialRecord
 
 _FEW = 200  # lines: as many as an object may have, which is uploaded anew for each change
@@ -55,8 +55,7 @@ def read_journal(filesystem: fs.FileSystem, path: str) -> tuple[bytes, list[Tria
     a killed process left unfinished is passed over; raises ValueError for any other damage.
     """
     try:
-        with filesystem.open_input_file(path) as file:
-            first, *lines = file.read().split(b"\n")[:-1] or [b""]
+        first, *lines = read_file(filesystem, path).split(b"\n")[:-1] or [b""]
     except FileNotFoundError:
         return b"", []
     last: dict[bytes, bytes] = {}

@@ -29,6 +29,15 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         return Folder(str(tmp_path / "study"))
     buckets = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
     monkeypatch.setattr(storage, "resolved", lambda uri: (buckets, uri.partition("://")[2]))
+
+    def put_object(_: object, place: str, content: bytes) -> None:
+        """What is put into a bucket appears when it is whole."""
+        unfinished = tmp_path / f".{threading.get_ident()}"
+        unfinished.write_bytes(content)
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        unfinished.replace(tmp_path / place)
+
+    monkeypatch.setattr(storage, "put_object", put_object)
     monkeypatch.setattr(lock, "_SETTLE", 0.3)
     return Folder("bucket://study")
 
