@@ -12,6 +12,7 @@ from sweeps.certify.strength import Strength
 from sweeps.launch import Outcome
 from sweeps.options import FAILED, print_table
 from sweeps.report import front_table
+from sweeps.study import Study, StudyError, named
 
 
 def conclude(outcome: Outcome, strength: Strength | None, address: str, said: Sequence[str] = ()) -> int:
@@ -44,10 +45,18 @@ def conclude(outcome: Outcome, strength: Strength | None, address: str, said: Se
 def _goes_on(outcome: Outcome, where: Sequence[str]) -> str:
     """Why the sweep is not complete, and the command that goes on with it, ready to be pasted."""
     study, ending = outcome.sweep.study, outcome.sweep.ending
-    words = ["sweep", "resume", study.path, "--storage", study.storage, *where]
+    words = ["sweep", "resume", _called(study), "--storage", study.storage, *where]
     if over := outcome.sweep.cut_short():
         again = f"{shlex.join(words)} {how_to_go_on(study, outcome.sweep.purse.count())}"
         return f"{over}; `{again}` goes on."
     why = f"The sweep ended early: {ending.reason}. " if ending.reason else ""
     running = sum(record.state == "running" for record in outcome.sweep.unfinished())
     return f"{why}{running} {'trial is' if running == 1 else 'trials are'} unfinished; `{shlex.join(words)}` goes on."
+
+
+def _called(study: Study) -> str:
+    """Its file; where that is not named as the study is, its name, by which it is found in its storage."""
+    try:
+        return study.path if named(study.path)[0] == study.name else study.name
+    except StudyError:  # the file is gone
+        return study.path

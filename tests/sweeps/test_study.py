@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from robustcore.recipe import recipe_from
+from sweeps.conclusion import _called
 from sweeps.study import Search, StudyError, json_schema, load_study, shipped_studies, study_from
 from sweeps.study.keys import Constraint, read_constraint
 from sweeps.study.schema import known_keys, known_paths
@@ -378,3 +379,9 @@ def test_a_knob_for_the_seed_and_repeats_with_other_seeds_exclude_each_other(kno
     (problem,) = problems(written(path, *both))
     assert "search.seeds: repeats trials with other seeds, and the seed is a knob" in problem
     assert f"expected 1, or no knob '{knob}', got 2" in problem
+
+
+def test_a_study_that_was_renamed_on_the_command_line_is_gone_on_with_by_its_name(path: Path) -> None:
+    file = str(written(path))
+    assert _called(load_study(file)) == file
+    assert _called(load_study(file, ["name=another"])) == "another"
