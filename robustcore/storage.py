@@ -71,10 +71,7 @@ class Folder:
 
         def write() -> None:
             filesystem, folder = resolved(self.uri)
-            if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-                replace_file(Path(folder) / name, content)
-                return
-            put_object(filesystem, f"{folder}/{name}", content)
+            write_file(filesystem, f"{folder}/{name}", content)
 
         self.patiently(write)
 
@@ -148,17 +145,24 @@ def read_file(filesystem: pyarrow.fs.FileSystem, place: str) -> bytes:
 
     Object storage is asked for the size first, and then for so many bytes: of what was put in its place meanwhile.
     """
-    content = b""
     for _ in range(_READINGS):
         with filesystem.open_input_file(place) as stream:
-            content = stream.read()
+            content: bytes = stream.read()
         if isinstance(filesystem, pyarrow.fs.LocalFileSystem) or filesystem.get_file_info(place).size == len(content):
-            break
-    return content
+            return content
+    raise OSError("it is replaced faster than it can be read")
 
 
-def put_object(filesystem: pyarrow.fs.FileSystem, place: str, content: bytes) -> None:
-    """Write an object at ``place``, a path on ``filesystem``, which appears when it is whole. Raises OSError.
+def write_file(filesystem: pyarrow.fs.FileSystem, place: str, content: bytes) -> None:
+    """Write ``place``, a path on ``filesystem``: readers see all of it or what was there before. Raises OSError."""
+    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        replace_file(Path(place), content)
+    else:
+        _put(filesystem, place, content)
+
+
+def _put(filesystem: pyarrow.fs.FileSystem, place: str, content: bytes) -> None:
+    """Write an object, which appears when it is whole.
 
     Ctrl-C interrupts the main thread alone: between opening and writing it would leave an empty object.
     """

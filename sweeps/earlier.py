@@ -7,7 +7,7 @@ an undisturbed one.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,9 +82,9 @@ def read_advice(study: str, storage: str) -> list[Advice]:
     ]
 
 
-def paid_for(advice: Iterable[Advice]) -> dict[str, str]:
+def paid_for(advice: Sequence[Advice]) -> dict[str, str]:
     """The folders of trials by the recipes that they trained, the first of each."""
-    return {each.recipe_hash: each.folder for each in reversed(list(advice)) if each.folder}
+    return {each.recipe_hash: each.folder for each in reversed(advice) if each.folder}
 
 
 def complete(recipe: dict[str, Any]) -> dict[str, Any]:

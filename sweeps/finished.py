@@ -37,7 +37,7 @@ def trained_model(folder: Folder, record: TrialRecord, process: Process) -> tupl
     recipe = recipe_from(record.recipe)
     checkpoints = folder.at(f"trials/{record.copy_of or record.trial}/checkpoints")
     saved = load_checkpoint(checkpoints, recipe.fingerprint())
-    if saved is None or not saved.reports[-1].final:
+    if saved is None or not saved.is_final:
         what = "no checkpoint" if saved is None else f"no checkpoint after step {saved.state.step}"
         raise RequestError(f"{what} of trial {record.trial} is whole in {checkpoints.uri}, expected its last one")
     return recipe, load_trained(recipe, saved.state.weights, process)

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from sweeps.head import Head, head_of
@@ -78,28 +78,47 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 def _knock(address: str) -> None:
     """Ray itself goes on trying for minutes where nobody listens."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=10).close()
-        except OSError as error:
-            raise RequestError(f"nobody listens at '{address}' ({error.strerror or error})") from None
+    host, port = _parts(address)
+    if port and (trouble := _unheard(host, port, within=10)):
+        raise RequestError(f"nobody listens at '{address}' ({trouble})")
 
 
 def _is_on_loopback(address: str) -> bool:
     """Whether a head on this machine listens there alone: Ray looks for it on the machine's own network otherwise."""
+    host, port = _parts(address)
+    if host not in ("127.0.0.1", "localhost") or not port:
+        return False
+    own = _own_address()
+    return own is None or _unheard(own, port, within=2) is not None
+
+
+def _parts(address: str) -> tuple[str, int]:
+    """Host and port; port 0 where it names none. RequestError where there is no such port."""
     host, _, port = address.rpartition(":")
-    if host not in ("127.0.0.1", "localhost") or not port.isdigit():
-        return False
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nothing_is_sent, suppress(OSError):
-        nothing_is_sent.connect(("192.0.2.1", 9))
-        own = nothing_is_sent.getsockname()[0]
+    if not port.isdigit():
+        return address, 0
+    if not 0 < int(port) < 2**16:
+        raise RequestError(f"port of '{address}': expected 1 to 65535, got {port}")
+    return host, int(port)
+
+
+def _unheard(host: str, port: int, within: float) -> str | None:
+    """Why nobody answers there within some seconds; None where somebody does."""
+    try:
+        socket.create_connection((host, port), timeout=within).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _own_address() -> str | None:
+    """Of this machine on its network; None where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nothing_is_sent:
         try:
-            socket.create_connection((own, int(port)), timeout=2).close()
+            nothing_is_sent.connect(("192.0.2.1", 9))
         except OSError:
-            return True
-        return False
-    return True  # it has no network
+            return None
+        return str(nothing_is_sent.getsockname()[0])
 
 
 def trials_at_once(resources: Resources) -> int:

@@ -115,7 +115,7 @@ def _measured(part: Part) -> dict[str, Any]:
 def _trained(recipe: str, fingerprint: str, folder: Folder, process: Process) -> Trained:
     checkpoints = folder.at("checkpoints")
     saved = load_checkpoint(checkpoints, fingerprint)
-    if saved is None or not saved.reports[-1].final:
+    if saved is None or not saved.is_final:
         what = "no checkpoint" if saved is None else "no final checkpoint"
         raise InputError(f"{what} that is whole in {checkpoints.uri}, so there are no weights to attack")
     return load_trained(recipe_from(json.loads(recipe)), saved.state.weights, process)

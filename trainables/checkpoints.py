@@ -38,6 +38,11 @@ class Checkpoint:
     state: State
     reports: list[Report]
 
+    @property
+    def is_final(self) -> bool:
+        """Whether its trial had nothing more to do; one that was asked to rest may have reported nothing yet."""
+        return bool(self.reports) and self.reports[-1].final
+
 
 def save_checkpoint(folder: Folder, fingerprint: str, checkpoint: Checkpoint) -> None:
     """Write a pair, then drop the pairs before the last ones. ``fingerprint`` is the recipe's. Raises OSError."""

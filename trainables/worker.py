@@ -65,7 +65,7 @@ def reports(
     recipe, folder = recipe_from(assignment.recipe), assignment.kept.at("checkpoints")
     past = saved.reports if saved is not None else []
     yield from past
-    if past and past[-1].final:
+    if saved is not None and saved.is_final:
         return
     earlier = past[-1].seconds if past else 0.0
     with Uploads[Checkpoint](lambda each: save_checkpoint(folder, recipe.fingerprint(), each)) as uploads:
@@ -157,7 +157,7 @@ def _paid_for(assignment: Assignment, fingerprint: str) -> Checkpoint | None:
         found = load_checkpoint(Folder(assignment.earlier).at("checkpoints"), fingerprint)
     except OSError:
         return None
-    return found if found is not None and found.reports[-1].final else None
+    return found if found is not None and found.is_final else None
 
 
 class _NotedFailure(Exception):

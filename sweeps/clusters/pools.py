@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.clusters.amounts import amount
 from sweeps.clusters.manifest import LAUNCHER, Document, at, list_at, mapping_at, number_at, text_at
 from sweeps.source.marked import KeyPath
 
@@ -80,11 +81,7 @@ def pod_templates(document: Document) -> Iterator[tuple[KeyPath, dict[str, Any]]
 
 def quantity(value: Any) -> float:
     """Of CPUs or devices: 4, "4" or "500m"; 0 where it is neither."""
-    text = str(value)
-    try:
-        return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
-    except ValueError:
-        return 0.0
+    return amount(value) or 0.0
 
 
 def _launcher_pool(document: Document) -> Pool:

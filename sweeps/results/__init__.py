@@ -9,9 +9,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import fs, parquet
+from pyarrow import parquet
 
-from robustcore.storage import put_object, read_file, replace_file, resolved
+from robustcore.storage import read_file, resolved, write_file
 from sweeps.results.journal import Journal, digest, read_journal
 from sweeps.results.records import Certificate, Evaluation, State, TrialRecord, Value
 from sweeps.results.table import from_table, to_table
@@ -74,10 +74,7 @@ class Results:
         sink = pa.BufferOutputStream()
         parquet.write_table(to_table(list(self.records.values())), sink, compression="zstd")
         content = sink.getvalue().to_pybytes()
-        if isinstance(self.filesystem, fs.LocalFileSystem):
-            replace_file(Path(self.path), content)
-        else:
-            put_object(self.filesystem, self.path, content)
+        write_file(self.filesystem, self.path, content)
         with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self._journal_path)
         self._journal = Journal(self.filesystem, self._journal_path, content)

@@ -8,11 +8,10 @@ import json
 import os
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from pyarrow import fs
 
-from robustcore.storage import put_object, read_file, replace_file
+from robustcore.storage import read_file, write_file
 from sweeps.results.records import Certificate, Evaluation, TrialRecord
 
 _FEW = 200  # lines: as many as an object may have, which is uploaded anew for each change
@@ -33,10 +32,8 @@ class Journal:
         """All of them are in storage when this returns; after an OSError the journal is to be given up."""
         is_new, lines = len(self._lines) == 1, [_line(record) for record in records]
         self._lines += lines
-        if not self._is_local:
-            put_object(self._filesystem, self._path, b"".join(self._lines))
-        elif is_new:
-            replace_file(Path(self._path), b"".join(self._lines))
+        if is_new or not self._is_local:
+            write_file(self._filesystem, self._path, b"".join(self._lines))
         else:
             with open(os.open(self._path, os.O_WRONLY | os.O_APPEND), "wb") as file:
                 file.write(b"".join(lines))

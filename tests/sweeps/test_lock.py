@@ -30,14 +30,14 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     buckets = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
     monkeypatch.setattr(storage, "resolved", lambda uri: (buckets, uri.partition("://")[2]))
 
-    def put_object(_: object, place: str, content: bytes) -> None:
+    def put(_: object, place: str, content: bytes) -> None:
         """What is put into a bucket appears when it is whole."""
         unfinished = tmp_path / f".{threading.get_ident()}"
         unfinished.write_bytes(content)
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         unfinished.replace(tmp_path / place)
 
-    monkeypatch.setattr(storage, "put_object", put_object)
+    monkeypatch.setattr(storage, "_put", put)
     monkeypatch.setattr(lock, "_SETTLE", 0.3)
     return Folder("bucket://study")
 

@@ -89,11 +89,21 @@ def story(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Story:
     with other.start("resume", study, "--storage", STORAGE) as resume:
         wait_for_evaluations(evaluations() + 1, resume)
         server.stop()
-        time.sleep(4)
+        resumed = said_until("trying for 120 s", resume)
         server.start()
-        resumed = resume.communicate(timeout=240)[0]
+        resumed += resume.communicate(timeout=240)[0]
     assert resume.returncode == 0, resumed
     return Story(study, mlflow, lost, resumed, other)
+
+
+def said_until(words: str, process: subprocess.Popen[str]) -> str:
+    """What a process says up to the line with these words, or until its end."""
+    said = ""
+    for line in process.stdout or []:
+        said += line
+        if words in line:
+            break
+    return said
 
 
 def evaluations() -> int:

@@ -6,13 +6,13 @@ from typing import Any
 
 from sweeps.clusters.check.settings import settings
 from sweeps.clusters.manifest import LAUNCHER, Document, Fault, at, list_at, mapping_at, text_at
-from sweeps.clusters.pools import cluster_keys, templates
+from sweeps.clusters.pools import cluster_keys, pod_templates, templates
 from sweeps.source.marked import KeyPath
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _DASHBOARD = re.compile(r"--dashboard-host[= ]['\"]?([^\s'\";]+)")
 _MLFLOW = re.compile(r"\bmlflow\s+(?:server|ui)\b[^;&|]*?--host[= ]['\"]?([^\s'\";]+)")
-_EVERYBODY = ("0.0.0.0/0", "::/0")
+EVERYBODY = ("0.0.0.0/0", "::/0")
 _SSH = 22
 TOKEN = "RAY_AUTH_MODE=token"  # noqa: S105  # how a token is asked for, not one
 
@@ -26,6 +26,8 @@ def exposure_faults(document: Document) -> Iterator[Fault]:
     for keys in cluster_keys(document):
         yield from _kuberay_cluster(document, keys)
     yield from _services(document)
+    for keys, template in pod_templates(document):
+        yield from _pod(mapping_at(template, "spec"), (*keys, "spec"))
 
 
 def _launcher_authentication(document: Document) -> Iterator[Fault]:
@@ -87,7 +89,7 @@ def _firewall(document: Document) -> Iterator[Fault]:
         is_ssh = at(rule, "FromPort") == at(rule, "ToPort") == _SSH
         for entry in ranges:
             cidr = text_at(entry, "CidrIp") or text_at(entry, "CidrIpv6")
-            if cidr in _EVERYBODY and not is_ssh:
+            if cidr in EVERYBODY and not is_ssh:
                 yield (*keys, position), f"opens ports to everybody ({cidr}); expected your own network"
 
 
@@ -108,8 +110,6 @@ def _kuberay_cluster(document: Document, keys: KeyPath) -> Iterator[Fault]:
     service = text_at(cluster, "headGroupSpec", "serviceType")
     if service in ("NodePort", "LoadBalancer"):
         yield (*keys, "headGroupSpec", "serviceType"), _door(service)
-    for place, pod in templates(document, keys):
-        yield from _pod(pod, place)
 
 
 def _asks_for_tokens(pod: dict[str, Any]) -> bool:
@@ -137,9 +137,6 @@ def _services(document: Document) -> Iterator[Fault]:
             yield (*place, "type"), _door(kind)
     if document.kind == "Ingress":
         yield ("kind",), "leads from outside into the cluster; expected none (`kubectl port-forward` needs no Ingress)"
-    template: KeyPath = ("spec", "template", "spec")
-    if document.kind in ("Deployment", "StatefulSet"):
-        yield from _pod(mapping_at(document.value, *template), template)
 
 
 def _door(kind: str) -> str:

@@ -5,17 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from sweeps.clusters.check.shape import AMOUNT
+from sweeps.clusters.amounts import amount
 from sweeps.clusters.manifest import Document, Fault, at, list_at, mapping_at, text_at
-from sweeps.clusters.pools import cluster_keys, pod_templates, templates
+from sweeps.clusters.pools import cluster_keys, pod_templates
 from sweeps.source import did_you_mean
 from sweeps.source.marked import KeyPath
 
-_UNITS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3} | {
-    letter + ending: base ** (power + 1)
-    for power, letter in enumerate("KMGTPE")
-    for ending, base in (("", 1e3), ("i", 1024.0))
-}
 _RESOURCES = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu", "nvidia.com/gpu.shared", "amd.com/gpu")
 _FAMILIES = ("hugepages-", "nvidia.com/mig-")
 _POWERS = ("ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "NET_ADMIN")
@@ -45,14 +40,6 @@ def pod_faults(document: Document) -> Iterator[Fault]:
         name = text_at(document.value, "metadata", "name")
         if name and not _NAME.fullmatch(name):
             yield ("metadata", "name"), _bad_name(name)
-
-
-def amount(value: Any) -> float | None:
-    """The number that a Kubernetes quantity stands for: 4, "500m", 16Gi; None where it stands for none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    found = AMOUNT.fullmatch(str(value))
-    return float(found[1] + (found[2] or "")) * _UNITS.get(found[3], 1.0) if found else None
 
 
 def _pod(pod: dict[str, Any], keys: KeyPath, claims: list[str]) -> Iterator[Fault]:
@@ -93,7 +80,7 @@ def _rights(owner: Any, keys: KeyPath) -> Iterator[Fault]:
         yield (*place, "allowPrivilegeEscalation"), "a process may gain more rights than it began with; expected false"
     if context.get("runAsNonRoot") is False:
         yield (*place, "runAsNonRoot"), "lets it run as root; expected true"
-    if context.get("runAsUser") == 0 and context.get("runAsUser") is not False:
+    if context.get("runAsUser") == 0:
         yield (*place, "runAsUser"), "0 is root; expected another user, such as 1000"
     for position, name in enumerate(list_at(context, "capabilities", "add")):
         if isinstance(name, str) and name.upper().removeprefix("CAP_") in _POWERS:
@@ -127,13 +114,11 @@ def _groups(document: Document, keys: KeyPath) -> Iterator[Fault]:
         name = text_at(group, "groupName")
         if name and not _NAME.fullmatch(name):
             yield (*keys, "workerGroupSpecs", position, "groupName"), _bad_name(name)
-    for place, pod in templates(document, keys):
-        if "headGroupSpec" not in place:
-            continue
-        for label, value in mapping_at(pod, "nodeSelector").items():
-            if _SPOT.get(label) == value:
-                where = (*place, "nodeSelector", label)
-                yield where, "when the head goes, every sweep stops: expected a node on demand, got a spot node"
+    selector: KeyPath = ("headGroupSpec", "template", "spec", "nodeSelector")
+    for label, value in mapping_at(cluster, *selector).items():
+        if _SPOT.get(label) == value:
+            sentence = "when the head goes, every sweep stops: expected a node on demand, got a spot node"
+            yield (*keys, *selector, label), sentence
 
 
 def _twice(owner: Any, keys: KeyPath, section: str, name: str) -> Iterator[Fault]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sweeps.clusters.check.exposure import EVERYBODY
 from sweeps.clusters.check.shape import shapes
 from sweeps.clusters.manifest import Document, Fault, at, list_at, mapping_at, text_at
 from sweeps.clusters.pools import pod_templates
 from sweeps.source.marked import KeyPath
 
-_EVERYBODY = ("0.0.0.0/0", "::/0")
 _SELECTS_NONE = "selects no pod of this file, so that it does nothing for any"
 
 
@@ -44,7 +44,7 @@ def _policy(document: Document) -> Iterator[Fault]:
             yield place, "everybody is let in: expected `from`, with the pods that may come"
         for number, peer in enumerate(peers):
             cidr, keys = text_at(peer, "ipBlock", "cidr"), mapping_at(peer)
-            is_open = cidr in _EVERYBODY if cidr else not any(keys.values()) and "podSelector" not in keys
+            is_open = cidr in EVERYBODY if cidr else not any(keys.values()) and "podSelector" not in keys
             if is_open:
                 yield (*place, "from", number), f"everybody is let in; expected pods of your own, got {cidr or 'all'}"
 

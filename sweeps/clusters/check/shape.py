@@ -8,13 +8,11 @@ from typing import Any
 
 import yaml
 
+from sweeps.clusters.amounts import amount
 from sweeps.clusters.manifest import Document, Fault
 from sweeps.source import did_you_mean
 from sweeps.source.marked import KeyPath
 
-AMOUNT = re.compile(
-    r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(n|u|m|k|[MGTPE]|[KMGTPE]i)?"
-)  # what Kubernetes calls a quantity
 _EXPECTED = {
     "text": "text",
     "int": "a whole number",
@@ -92,7 +90,7 @@ def _fits(value: Any, shape: str) -> bool:
         return value in shape[1:].split("|")
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if shape == "amount":
-        return not isinstance(value, bool) and AMOUNT.fullmatch(str(value)) is not None
+        return amount(value) is not None
     if shape == "quantity":
         return is_whole or isinstance(value, float | str)
     if shape == "mode":
