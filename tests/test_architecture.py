@@ -13,7 +13,7 @@ PACKAGES = ("robustcore", "trainables", "sweeps")
 # What each package may import besides the standard library and itself.
 MAY_IMPORT = {
     "robustcore": {
-        *("annotated_types", "numpy", "open_clip", "PIL", "pyarrow", "pydantic", "safetensors", "sklearn", "torch"),
+        *("annotated_types", "numpy", "open_clip", "PIL", "pyarrow", "pydantic", "safetensors", "torch"),
         "torchvision",
     },
     "trainables": {"ray", "robustcore", "safetensors", "torch"},
