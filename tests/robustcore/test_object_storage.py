@@ -60,8 +60,9 @@ def test_a_reader_finds_one_whole_object_or_the_other(folder: Folder) -> None:
 
 
 WRITER = """
-import itertools, sys
+import itertools, signal, sys
 from robustcore.storage import Folder
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever shell began this
 folder = Folder(sys.argv[1])
 for number in itertools.count():
     folder.write("one", bytes([number % 20]) * 100_000)
