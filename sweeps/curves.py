@@ -4,6 +4,7 @@ The stopping rule and the sampler both ask here. Learnt from nothing but the swe
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,8 @@ def ends(begun: Sequence[Curve], share: float, whole: Sequence[Curve]) -> tuple[
 
     None where too few of the ``whole`` were evaluated up to there.
     """
-    known = [(each, before) for each in whole if (before := each.at(share)) is not None][-_LATEST:]
+    latest = ((each, before) for each in reversed(whole) if (before := each.at(share)) is not None)
+    known = list(islice(latest, _LATEST))[::-1]
     if len(known) < LEAST:
         return None
     past, last = np.array([before for _, before in known]), np.array([each.values[-1] for each, _ in known])

@@ -60,28 +60,35 @@ class _Output:
         self, places: Array, values: Array, doubts: Array, kernel: tuple[Array, float], waiting: Array | None
     ) -> None:
         self._lengths, self._nugget = kernel
-        self._places, self._values, self._doubts = places, values, doubts
-        self._factor()
+        self._places = places / self._lengths
+        gram = _matern(_squares(self._places, self._places))
+        gram[np.diag_indices_from(gram)] += self._nugget + doubts**2
+        self._inverse = np.linalg.inv(gram)
+        self._weights = self._inverse @ values
         self._amplitude = float(np.clip(values @ self._weights / len(values), *_AMPLITUDES))
-        if waiting is not None and len(waiting):
-            expected, _ = self.at(waiting)
-            self._places, self._values = np.vstack([places, waiting]), np.append(values, expected)
-            self._doubts = np.append(doubts, np.zeros(len(waiting)))
-            self._factor()
+        self._waiting = self._awaited(waiting) if waiting is not None and len(waiting) else None
+
+    def _awaited(self, waiting: Array) -> tuple[Array, Array, Array]:
+        """What waiting places take from the deviations elsewhere. Means stay: what is expected there is on them."""
+        places = waiting / self._lengths
+        across = _matern(_squares(places, self._places))
+        told = across @ self._inverse
+        left = _matern(_squares(places, places)) - told @ across.T
+        left[np.diag_indices_from(left)] += self._nugget
+        return places, told, np.asarray(np.linalg.inv(left), np.float64)
 
     @property
     def noise(self) -> float:
         return float(np.sqrt(self._amplitude * self._nugget))
 
-    def _factor(self) -> None:
-        gram = _matern(_squares(self._places / self._lengths, self._places / self._lengths))
-        gram[np.diag_indices_from(gram)] += self._nugget + self._doubts**2
-        self._inverse = np.linalg.inv(gram)
-        self._weights = self._inverse @ self._values
-
     def at(self, places: Array) -> tuple[Array, Array]:
-        across = _matern(_squares(places / self._lengths, self._places / self._lengths))
+        places = places / self._lengths
+        across = _matern(_squares(places, self._places))
         left = 1 - np.einsum("ij,ij->i", across @ self._inverse, across)
+        if self._waiting is not None:
+            waiting, told, inverse = self._waiting
+            near = _matern(_squares(places, waiting)) - across @ told.T
+            left -= np.einsum("ij,ij->i", near @ inverse, near)
         return across @ self._weights, np.sqrt(self._amplitude * np.maximum(left, 1e-9))
 
     def caution(self) -> float:
@@ -96,13 +103,18 @@ def _without_the_worst(values: Array) -> Array:
 
 
 def _matern(squares: Array) -> Array:
-    far = np.sqrt(5 * squares)
-    return np.asarray((1 + far + far**2 / 3) * np.exp(-far))
+    far = 5 * squares
+    np.sqrt(far, out=far)
+    found = far**2 / 3
+    found += 1 + far
+    found *= np.exp(np.negative(far, out=far), out=far)
+    return np.asarray(found)
 
 
 def _squares(left: Array, right: Array) -> Array:
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
-    return np.asarray(np.maximum(squares, 0))
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)
+    squares -= 2 * left @ right.T
+    return np.asarray(np.maximum(squares, 0, out=squares))
 
 
 def _kernels(seen: Seen, typical: bool) -> list[tuple[Array, float]]:

@@ -7,6 +7,7 @@ dead server did not take is replayed later, in this process or in that of the ne
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 import uuid
@@ -158,6 +159,8 @@ class Tracker:
         self.spool.append({"kind": kind, "time": int(time.time() * 1000)} | event)
         self._wake.set()
         if self._thread.ident is None:
+            # Its client is busy Python: at the usual 5 ms, the sampler would wait as long after each matrix product.
+            sys.setswitchinterval(1e-4)
             self._thread.start()
 
     # Below here runs in the background thread.

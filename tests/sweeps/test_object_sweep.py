@@ -27,6 +27,7 @@ from tests.sweeps.commands import COMMAND, STUDY, write_study
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
 
 LONGER = STUDY.replace("steps: 4}", "steps: 20}").replace("every: 2", "every: 4")
+FONTS = str(Path.home() / ".cache" / "matplotlib")  # to look for them takes ten seconds in each new home
 STORAGE = f"s3://{BUCKET}/sweeps"
 
 
@@ -51,7 +52,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             text=True,
             cwd=self.root,
-            env={**os.environ, "HOME": str(self.root), "PYTHONUNBUFFERED": "1", **environment},
+            env={**os.environ, "HOME": str(self.root), "MPLCONFIGDIR": FONTS, "PYTHONUNBUFFERED": "1", **environment},
         )
 
     def run(self, *arguments: object, code: int = 0, **environment: str) -> str:
