@@ -53,6 +53,8 @@ GCP = {
     **_families(("e2-", "n1-", "n2-", "n2d-"), _N),
 }
 
+MACHINES = {"aws": AWS, "gcp": GCP}
+
 SPOT_ALONE = ("a3-highgpu-1g", "a3-highgpu-2g", "a3-highgpu-4g")  # or by flex start
 
 # What GPU feature labels call them on Google's Kubernetes.
@@ -69,4 +71,4 @@ GKE = {
 
 def machine_of(cloud: str, name: str) -> Machine | None:
     """The machine of that name; None where the table does not have it, which says nothing about the cloud."""
-    return {"aws": AWS, "gcp": GCP}.get(cloud, {}).get(name)
+    return MACHINES.get(cloud, {}).get(name)

@@ -259,6 +259,29 @@ MISTAKES = [
     Mistake(LAUNCHERS, "resources: {CPU: 8, GPU: 1}", "resources: {CPU: 8, GPU: 4}", "has 1 GPUs, got 4"),
     Mistake(KUBERAY, 'num-cpus: "2"', 'num-cpus: "0"', "the head has no CPU"),
     Mistake(KUBERAY, "minReplicas: 0", "minReplicas: 9", "expected at least minReplicas, 9, got 8", "maxReplicas: 8"),
+    Mistake(KUBERAY, "medium: Memory", "medium: memory", "did you mean 'Memory'?"),
+    Mistake(KUBERAY, "mountPath: /dev/shm", "mountPath: dev/shm", "expected a path from the root"),
+    Mistake(KUBERAY, "containerPort: 8265", "containerPort: 82650", "expected a port from 1 to 65535, got"),
+    Mistake((*KUBERAY, "mlflow"), "protocol: TCP, port: ", "protocol: TCP, port: 9", "or its name, got"),
+    Mistake(KUBERAY, "name: ray-head", "name: Ray_Head", "small letters, digits and -"),
+    Mistake(KUBERAY, "type: RuntimeDefault", "type: Unconfined", "leaves open every call"),
+    Mistake(KUBERAY, "GracePeriodSeconds: 25", "GracePeriodSeconds: 0", "no time for a checkpoint"),
+    Mistake(
+        ("kuberay",), "serviceAccountName: sweeps-w", "serviceAccountName: sweep-w", "did you mean 'sweeps-worker'?"
+    ),
+    Mistake(("job",), "configMap: {name: sweep-run}", "configMap: {name: sweeprun}", "did you mean 'sweep-run'?"),
+    Mistake(
+        KUBERAY,
+        'requests: {cpu: "6", memory: 24Gi, nvidia.com/gpu: "1"}\n{0}'
+        '                limits: {cpu: "6", memory: 24Gi, nvidia.com/gpu: "1"}',
+        'requests: {cpu: "6"}',
+        "no container's limits ask for one",
+        "gke-accelerator: nvidia-l4",
+    ),
+    Mistake(("aws",), "region: us-west-2", "region: us-wset-2", "a region such as us-west-2, got"),
+    Mistake(("aws",), "VolumeType: gp3", "VolumeType: gp33", "did you mean 'gp3'?"),
+    Mistake(LAUNCHERS, "--address=$RAY_HEAD_IP:6379", "--address=$RAY_HEAD:6379", "the head is not there", "- >-"),
+    Mistake(LAUNCHERS, "--address=$RAY_HEAD_IP:6379", "--address=$RAY_HEAD_IP:6380", "the head is not there", "- >-"),
     # What keeps a pool from growing, shrinking or ending.
     Mistake(
         KUBERAY, "enableInTreeAutoscaling: true", "enableInTreeAutoscaling: false", "the pool would keep its first size"
@@ -395,6 +418,14 @@ def test_a_file_of_neither_kind_and_a_kind_that_nobody_knows(tmp_path: Path) -> 
     problems, notes = check_documents(read_manifest(str(path)))
     assert problems == []
     assert "nothing is known of the kind Gadget" in notes[0]
+
+
+def test_a_machine_that_nobody_knows_is_a_note_with_the_nearest_name(sound: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(sound["aws"].replace("InstanceType: g5.2xlarge", "InstanceType: g5.3xlarge"))
+    problems, notes = check_documents(read_manifest(str(path)))
+    assert problems == []
+    assert "the machine g5.3xlarge; what it has was not looked at; did you mean 'g5." in notes[0]
 
 
 def test_what_ray_itself_refuses_of_another_cloud_is_said(tmp_path: Path) -> None:

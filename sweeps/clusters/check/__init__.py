@@ -13,7 +13,7 @@ from sweeps.clusters.check.policies import policy_faults
 from sweeps.clusters.check.rays import ray_faults
 from sweeps.clusters.check.secrets import secret_faults
 from sweeps.clusters.check.shape import shape_faults, shapes
-from sweeps.clusters.check.sizes import fit_faults, size_faults
+from sweeps.clusters.check.sizes import fit_faults, size_faults, unknown_machines
 from sweeps.clusters.check.starts import start_faults
 from sweeps.clusters.check.timing import timing_faults
 from sweeps.clusters.check.versions import version_faults
@@ -110,6 +110,9 @@ def _notes(documents: list[Document], schemas: Schemas) -> Iterator[str]:
     kinds = {document.kind for document in documents}
     for kind in sorted(kinds - shapes("kubernetes").keys() - {LAUNCHER, UNKNOWN}):
         yield f"{documents[0].file}: nothing is known of the kind {kind}; its keys were not looked at"
+    for document in documents:
+        for machine, near in unknown_machines(document).items():
+            yield f"{document.file}: nothing is known of the machine {machine}; what it has was not looked at{near}"
     if kinds & {"RayCluster", "RayJob"}:
         if "NetworkPolicy" not in kinds:
             yield f"{documents[0].file}: no NetworkPolicy here; every pod of the Kubernetes cluster reaches Ray's ports"

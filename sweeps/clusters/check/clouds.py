@@ -9,20 +9,20 @@ from sweeps.clusters.machines import machine_of
 from sweeps.clusters.manifest import LAUNCHER, Document, Fault, at, list_at, mapping_at, text_at
 from sweeps.source.marked import KeyPath
 
+_WINDS = "(central|north|south|east|west|northeast|northwest|southeast|southwest)"
+_AWS = rf"(af|ap|ca|cn|eu|eusc-de|il|me|mx|sa|us)(-gov|-iso[a-z]?)?-{_WINDS}-\d"
+_GCP = rf"(africa|asia|australia|europe|me|northamerica|southamerica|us)-{_WINDS}\d+"
 LEAST_DISK = 50  # GB: the machine's own system, the image and its layers, Ray's logs
 _FORMS = {
     "aws": {
         ("cluster_name",): (r"[A-Za-z][\w-]*", "letters, digits, - and _"),
-        ("provider", "region"): (r"[a-z]{2}(-[a-z]+)+-\d", "a region such as us-west-2"),
-        ("provider", "availability_zone"): (
-            r"[a-z]{2}(-[a-z]+)+-\d[a-z](, ?[a-z-]+\d[a-z])*",
-            "zones such as us-west-2a",
-        ),
+        ("provider", "region"): (_AWS, "a region such as us-west-2"),
+        ("provider", "availability_zone"): (rf"{_AWS}[a-z](, ?{_AWS}[a-z])*", "zones such as us-west-2a"),
     },
     "gcp": {
         ("cluster_name",): (r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", "small letters, digits and -"),
-        ("provider", "region"): (r"[a-z]+-[a-z]+\d+", "a region such as us-central1"),
-        ("provider", "availability_zone"): (r"[a-z]+-[a-z]+\d+-[a-z]", "a zone such as us-central1-a"),
+        ("provider", "region"): (_GCP, "a region such as us-central1"),
+        ("provider", "availability_zone"): (rf"{_GCP}-[a-z]", "a zone such as us-central1-a"),
         ("provider", "project_id"): (
             r"([a-z.]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]",
             "a project's id such as my-project-123",

@@ -14,6 +14,13 @@ from sweeps.source.marked import KeyPath
 _RESOURCES = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu", "nvidia.com/gpu.shared", "amd.com/gpu")
 _FAMILIES = ("hugepages-", "nvidia.com/mig-")
 _POWERS = ("ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "NET_ADMIN")
+_LEAST_GRACE = 10  # seconds: a checkpoint takes a few
+_ACCELERATORS = (  # labels of nodes that say which GPUs they have
+    "cloud.google.com/gke-accelerator",
+    "k8s.amazonaws.com/accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+    "nvidia.com/gpu.product",
+)
 _MADE = ("ray-logs",)  # volumes that KubeRay adds
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _SPOT = {
@@ -47,11 +54,21 @@ def _pod(pod: dict[str, Any], keys: KeyPath, claims: list[str]) -> Iterator[Faul
         if pod.get(name) is True:
             yield (*keys, name), "shares with the node what others run there; expected false"
     yield from _rights(pod, keys)
+    grace = pod.get("terminationGracePeriodSeconds")
+    if isinstance(grace, int) and grace < _LEAST_GRACE:
+        sentence = f"no time for a checkpoint when the node goes: expected at least {_LEAST_GRACE}, got {grace}"
+        yield (*keys, "terminationGracePeriodSeconds"), sentence
+    asked = {name for container in list_at(pod, "containers") for name in mapping_at(container, "resources", "limits")}
+    for label in mapping_at(pod, "nodeSelector"):
+        if label in _ACCELERATORS and not any("/" in name for name in asked):
+            yield (*keys, "nodeSelector", label), "selects nodes with GPUs, and no container's limits ask for one"
     volumes = [text_at(volume, "name") for volume in list_at(pod, "volumes")]
     for kind in ("containers", "initContainers"):
         for position, container in enumerate(list_at(pod, kind)):
             place = (*keys, kind, position)
             yield from _container(container, place)
+            if (called := text_at(container, "name")) and not _NAME.fullmatch(called):
+                yield (*place, "name"), _bad_name(called)
             for number, mount in enumerate(list_at(container, "volumeMounts")):
                 name = text_at(mount, "name")
                 if name and name not in (*volumes, *claims, *_MADE):
@@ -82,6 +99,8 @@ def _rights(owner: Any, keys: KeyPath) -> Iterator[Fault]:
         yield (*place, "runAsNonRoot"), "lets it run as root; expected true"
     if context.get("runAsUser") == 0:
         yield (*place, "runAsUser"), "0 is root; expected another user, such as 1000"
+    if text_at(context, "seccompProfile", "type") == "Unconfined":
+        yield (*place, "seccompProfile", "type"), "leaves open every call of the system; expected RuntimeDefault"
     for position, name in enumerate(list_at(context, "capabilities", "add")):
         if isinstance(name, str) and name.upper().removeprefix("CAP_") in _POWERS:
             yield (*place, "capabilities", "add", position), f"{name} is as good as root; expected it left out"

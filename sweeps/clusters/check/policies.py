@@ -1,6 +1,8 @@
-"""Who is let in by a NetworkPolicy, and whether labels find the pods that they are meant for, over all documents."""
+"""Who is let in by a NetworkPolicy, and whether labels and names find what they are meant for, over all documents."""
 
+import re
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from sweeps.clusters.check.exposure import EVERYBODY
@@ -9,6 +11,17 @@ from sweeps.clusters.manifest import Document, Fault, at, list_at, mapping_at, t
 from sweeps.clusters.pools import pod_templates
 from sweeps.source.marked import KeyPath
 
+_ALIKE, _DIGITS = 0.9, re.compile(r"\d+")
+_NAMED: dict[tuple[str, ...], str] = {
+    ("serviceAccountName",): "ServiceAccount",
+    ("volumes", "*", "configMap", "name"): "ConfigMap",
+    ("volumes", "*", "secret", "secretName"): "Secret",
+    ("volumes", "*", "persistentVolumeClaim", "claimName"): "PersistentVolumeClaim",
+    ("containers", "*", "envFrom", "*", "configMapRef", "name"): "ConfigMap",
+    ("containers", "*", "envFrom", "*", "secretRef", "name"): "Secret",
+    ("containers", "*", "env", "*", "valueFrom", "configMapKeyRef", "name"): "ConfigMap",
+    ("containers", "*", "env", "*", "valueFrom", "secretKeyRef", "name"): "Secret",
+}
 _SELECTS_NONE = "selects no pod of this file, so that it does nothing for any"
 
 
@@ -31,6 +44,31 @@ def policy_faults(document: Document, documents: Sequence[Document]) -> Iterator
         if selector and not _selects(selector, own):
             yield ("spec", "selector"), f"does not select the {document.kind}'s own pods; expected their labels, {own}"
     yield from _uncovered(document, documents, pods)
+    yield from _misspelt(document, documents)
+
+
+def _misspelt(document: Document, documents: Sequence[Document]) -> Iterator[Fault]:
+    """What a pod names may be elsewhere; where this file has something of nearly the same name, that is meant."""
+    for keys, template in pod_templates(document):
+        for (*place, last), kind in _NAMED.items():
+            known = [text_at(each.value, "metadata", "name") for each in documents if each.kind == kind]
+            for found in _places(mapping_at(template, "spec"), place):
+                name = text_at(template, "spec", *found, last)
+                near = [] if name in known else get_close_matches(name, known, 1, _ALIKE)
+                if near and _DIGITS.sub("", name) != _DIGITS.sub("", near[0]):  # else one of several that are counted
+                    sentence = f"there is no {kind} '{name}' in this file; did you mean '{near[0]}'?"
+                    yield (*keys, "spec", *found, last), sentence
+
+
+def _places(value: Any, keys: Sequence[str]) -> Iterator[KeyPath]:
+    """Where the keys lead to in ``value``; * is every position of a list."""
+    if not keys:
+        yield ()
+    elif keys[0] == "*":
+        for position, item in enumerate(value if isinstance(value, list) else []):
+            yield from ((position, *rest) for rest in _places(item, keys[1:]))
+    elif isinstance(value, dict) and keys[0] in value:
+        yield from ((keys[0], *rest) for rest in _places(value[keys[0]], keys[1:]))
 
 
 def _policy(document: Document) -> Iterator[Fault]:

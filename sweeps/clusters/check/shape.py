@@ -21,6 +21,9 @@ _EXPECTED = {
     "amount": "a quantity such as 4, 500m or 16Gi",
     "quantity": "a number or text",
     "mode": "a file mode such as 0440",
+    "port": "a port from 1 to 65535",
+    "door": "a port from 1 to 65535, or its name",
+    "path": "a path from the root, such as /data",
 }
 
 
@@ -95,6 +98,11 @@ def _fits(value: Any, shape: str) -> bool:
         return is_whole or isinstance(value, float | str)
     if shape == "mode":
         return is_whole or (isinstance(value, str) and re.fullmatch(r"0o?[0-7]+", value) is not None)
+    if shape in ("port", "door"):
+        is_name = shape == "door" and isinstance(value, str) and bool(re.search("[a-z]", value))
+        return is_name or (is_whole and 0 < value < 2**16)
+    if shape == "path":
+        return isinstance(value, str) and value.startswith("/")
     kinds = {"text": isinstance(value, str), "int": is_whole, "bool": isinstance(value, bool)}
     return kinds.get(shape, is_whole or isinstance(value, float))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from sweeps.clusters.machines import SPOT_ALONE, machine_of
+from sweeps.clusters.machines import MACHINES, SPOT_ALONE, machine_of
 from sweeps.clusters.manifest import LAUNCHER, Document, Fault, list_at, mapping_at, number_at, text_at
 from sweeps.clusters.pools import Group, Pool, cluster_keys, pools
 from sweeps.source import did_you_mean
@@ -80,6 +80,15 @@ def _node_types(document: Document) -> Iterator[Fault]:
                 yield (*place, "resources", resource), sentence
             elif resource == "GPU" and has and not says:
                 yield (*place, "resources"), f"a {given} has {has} GPUs, and Ray is not told; expected GPU: {has}"
+
+
+def unknown_machines(document: Document) -> dict[str, str]:
+    """Of AWS and Google Cloud, with the nearest name that is known, in words."""
+    cloud = text_at(document.value, "provider", "type")
+    configs = [mapping_at(kind, "node_config") for kind in mapping_at(document.value, "available_node_types").values()]
+    given = [text_at(config, "InstanceType") or text_at(config, "machineType") for config in configs]
+    known = list(MACHINES.get(cloud, {}))
+    return {name: did_you_mean(name, known) for name in given if name and known and name not in known}
 
 
 def fit_faults(document: Document, study: "Study") -> Iterator[Fault]:
