@@ -282,6 +282,27 @@ MISTAKES = [
     Mistake(("aws",), "VolumeType: gp3", "VolumeType: gp33", "did you mean 'gp3'?"),
     Mistake(LAUNCHERS, "--address=$RAY_HEAD_IP:6379", "--address=$RAY_HEAD:6379", "the head is not there", "- >-"),
     Mistake(LAUNCHERS, "--address=$RAY_HEAD_IP:6379", "--address=$RAY_HEAD_IP:6380", "the head is not there", "- >-"),
+    Mistake(("gcp",), "automaticRestart: false", "automaticRestart: true", "starts no spot machine again"),
+    Mistake(("gcp",), "regions/us-central1/", "regions/us-east1/", "expected a subnet of the region us-central1"),
+    Mistake(LAUNCHERS, "  - ray stop", "  - ray stpo", "did you mean 'stop'?"),
+    Mistake(LAUNCHERS, "--host=127.0.0.1", "--hst=127.0.0.1", "`mlflow server` has no option --hst", "- >-"),
+    Mistake(("mlflow",), "--workers=2", "--wrokers=2", "did you mean 'workers'?"),
+    Mistake(("mlflow",), "serviceName: mlflow-db", "serviceName: mlflow-bd", "there is no Service 'mlflow-bd'"),
+    Mistake(("mlflow",), "targetPort: 5000", "targetPort: 500", "expected one of 5000, http"),
+    Mistake(("job",), "exec sweep launch", "exec sweep lanch", "did you mean 'launch'?", "run.sh"),
+    Mistake(("job",), "--address auto", "--adress auto", "did you mean 'address'?", "run.sh"),
+    Mistake(("job",), "storage=s3://", "storage=/home/ray/", "on the head's own disk", "run.sh"),
+    Mistake(("job",), "run.sh: |", "runs.sh: |", "has no 'run.sh', which this runs; did you", "entrypoint"),
+    Mistake(("job",), "mountPath: /home/ray/run}", "mountPath: /home/ray/study}", "stands twice in volumeMounts"),
+    Mistake(("job",), "submits-to: sweep}\n    spec", "submits-to: sweeps}\n    spec", "would never begin"),
+    Mistake(("job",), "AfterFinished: 600", "AfterFinished: -1", "a whole number from 0, got"),
+    Mistake(("job",), "DeadlineSeconds: 1800", "DeadlineSeconds: 300", "before its head could start"),
+    Mistake(
+        ("job",),
+        "restartPolicy: Never\n      securityContext",
+        "restartPolicy: Always\n      securityContext",
+        "refuses it of a job",
+    ),
     # What keeps a pool from growing, shrinking or ending.
     Mistake(
         KUBERAY, "enableInTreeAutoscaling: true", "enableInTreeAutoscaling: false", "the pool would keep its first size"
@@ -462,6 +483,20 @@ def test_the_options_of_ray_start_are_those_of_the_ray_that_is_installed() -> No
     options = {word.removeprefix("--") for each in start.params for word in each.opts if word.startswith("--")}
     assert options - set(shapes("kubernetes")["RayStart"]) == {"verbose"}
     assert set(shapes("kubernetes")["RayStart"]) <= options
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow 3.17 with SQLAlchemy 2.1
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred")  # of its own command line
+def test_the_commands_and_options_of_others_are_those_that_are_installed() -> None:
+    from mlflow.cli import cli as of_mlflow
+    from ray.scripts.scripts import cli as of_ray
+
+    known = shapes("commands")
+    assert of_ray.commands.keys() <= known["ray"].keys()
+    assert of_mlflow.commands.keys() <= known["mlflow"].keys()
+    parameters = of_mlflow.commands["server"].params
+    words = {word for each in parameters for word in (*each.opts, *each.secondary_opts)}
+    assert {word.removeprefix("--") for word in words if word.startswith("--")} == set(known["mlflow"]["server"])
 
 
 def test_the_wait_that_is_reckoned_with_is_the_one_that_a_launch_sets() -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.clusters.check.clouds import cloud_faults
+from sweeps.clusters.check.commands import command_faults
 from sweeps.clusters.check.definitions import Schemas, definition_faults, read_definitions
 from sweeps.clusters.check.exposure import exposure_faults
-from sweeps.clusters.check.kuberay import kuberay_faults, local_storage
+from sweeps.clusters.check.kuberay import kuberay_faults
 from sweeps.clusters.check.pods import pod_faults
 from sweeps.clusters.check.policies import policy_faults
 from sweeps.clusters.check.rays import ray_faults
@@ -54,7 +55,7 @@ def check_documents(
 def _faults(document: Document, documents: list[Document], study: "Study | None", schemas: Schemas) -> Iterator[Fault]:
     """What is known best about a place comes first; Ray, which stops at its first complaint, has the last word."""
     found = [fault for rule in _RULES for fault in rule(document)]
-    found += policy_faults(document, documents)
+    found += [*policy_faults(document, documents), *command_faults(document, documents)]
     if study is not None and pools(document):
         found += [*fit_faults(document, study), *_study_storage(study)]
     found += definition_faults(document, schemas)
@@ -91,7 +92,6 @@ _RULES = (
     cloud_faults,
     size_faults,
     timing_faults,
-    local_storage,
 )
 
 

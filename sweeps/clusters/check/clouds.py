@@ -60,6 +60,11 @@ def cloud_faults(document: Document) -> Iterator[Fault]:
         config = mapping_at(kind, "node_config")
         for key, form in _NODES[cloud].items():
             yield from _formed((*place, key), text_at(config, key), *form)
+        for position, network in enumerate(list_at(config, "networkInterfaces")):
+            found = re.search("/regions/([^/]+)/", text_at(network, "subnetwork"))
+            if found and found[1] != region and re.fullmatch(_GCP, region) and not MARKED.search(found[1]):
+                where = (*place, "networkInterfaces", position, "subnetwork")
+                yield where, f"expected a subnet of the region {region}, got one of {found[1]}"
         yield from (_ec2 if cloud == "aws" else _gce)(config, place, name == head)
 
 
@@ -95,6 +100,9 @@ def _gce(config: dict[str, Any], keys: KeyPath, is_head: bool) -> Iterator[Fault
     has_gpu = bool(machine and machine.gpus) or bool(list_at(config, "guestAccelerators"))
     if has_gpu and text_at(scheduling, "onHostMaintenance") != "TERMINATE":
         yield (*keys, "scheduling", "onHostMaintenance"), "Google cannot move a machine with GPUs; expected TERMINATE"
+    is_spot = scheduling.get("provisioningModel") == "SPOT" or scheduling.get("preemptible") is True
+    if is_spot and scheduling.get("automaticRestart") is True:
+        yield (*keys, "scheduling", "automaticRestart"), "Google starts no spot machine again; expected false"
     for key, value in (("provisioningModel", "SPOT"), ("preemptible", True)):
         if is_head and scheduling.get(key) == value:
             yield (*keys, "scheduling", key), _HEAD_ON_SPOT

@@ -1,13 +1,11 @@
 """What KubeRay and its autoscaler need of a cluster to let it grow and shrink, and of a job to end."""
 
-import re
 from collections.abc import Iterator
 
 from sweeps.clusters.manifest import Document, Fault, at, list_at, mapping_at, text_at
 from sweeps.clusters.pools import cluster_keys, templates
 from sweeps.source.marked import KeyPath
 
-_STORAGE = re.compile(r"\bsweep\s+(?:launch|resume)\b.*?--storage[= ]['\"]?([^\s'\"]+)")
 _V2 = "RAY_enable_autoscaler_v2"
 
 
@@ -50,33 +48,3 @@ def _job(document: Document) -> Iterator[Fault]:
         yield ("spec", "rayClusterSpec"), "missing key: the job has no cluster to run on"
     if not text_at(job, "entrypoint"):
         yield ("spec", "entrypoint"), "missing key, expected the command that runs the sweep"
-
-
-def local_storage(document: Document) -> Iterator[Fault]:
-    """Results that a command of this manifest writes where no other machine sees them."""
-    shared = tuple(_shared_paths(document))
-    for keys, text in document.texts():
-        for match in _STORAGE.finditer(text):
-            storage = match[1]
-            if "://" not in storage and not storage.startswith(("$", "__", *shared)):
-                yield (
-                    keys,
-                    (
-                        f"results would stay on the head's own disk and go with it; expected --storage s3://, gs:// "
-                        f"or abfs://, or a folder that all machines share, got '{storage}'"
-                    ),
-                )
-
-
-def _shared_paths(document: Document) -> Iterator[str]:
-    """Where a volume is mounted that outlives the pod."""
-    for keys in cluster_keys(document):
-        for _, pod in templates(document, keys):
-            lasting = {
-                text_at(volume, "name")
-                for volume in list_at(pod, "volumes")
-                if {"persistentVolumeClaim", "nfs", "csi"} & mapping_at(volume).keys()
-            }
-            for mount in list_at(pod, "containers", 0, "volumeMounts"):
-                if text_at(mount, "name") in lasting and text_at(mount, "mountPath"):
-                    yield text_at(mount, "mountPath")

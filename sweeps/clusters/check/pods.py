@@ -39,6 +39,10 @@ def pod_faults(document: Document) -> Iterator[Fault]:
             text_at(claim, "metadata", "name") for claim in list_at(document.value, "spec", "volumeClaimTemplates")
         ]
         yield from _pod(mapping_at(template, "spec"), (*keys, "spec"), claims)
+        if text_at(template, "spec", "restartPolicy") == "Always" and (
+            document.kind == "Job" or "submitterPodTemplate" in keys
+        ):
+            yield (*keys, "spec", "restartPolicy"), "Kubernetes refuses it of a job; expected Never, got Always"
     for keys in cluster_keys(document):
         options = mapping_at(document.value, *keys, "autoscalerOptions")
         yield from _container(options, (*keys, "autoscalerOptions"))
@@ -74,6 +78,7 @@ def _pod(pod: dict[str, Any], keys: KeyPath, claims: list[str]) -> Iterator[Faul
                 if name and name not in (*volumes, *claims, *_MADE):
                     near = did_you_mean(name, [*volumes, *claims])
                     yield (*place, "volumeMounts", number, "name"), f"no volume of this pod has the name '{name}'{near}"
+            yield from _twice(container, place, "volumeMounts", "mountPath")
         yield from _twice(pod, keys, kind, "name")
     yield from _twice(pod, keys, "volumes", "name")
 

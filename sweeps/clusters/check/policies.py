@@ -11,7 +11,7 @@ from sweeps.clusters.manifest import Document, Fault, at, list_at, mapping_at, t
 from sweeps.clusters.pools import pod_templates
 from sweeps.source.marked import KeyPath
 
-_ALIKE, _DIGITS = 0.9, re.compile(r"\d+")
+_ALIKE, _DIGITS = 0.85, re.compile(r"\d+")
 _NAMED: dict[tuple[str, ...], str] = {
     ("serviceAccountName",): "ServiceAccount",
     ("volumes", "*", "configMap", "name"): "ConfigMap",
@@ -22,6 +22,7 @@ _NAMED: dict[tuple[str, ...], str] = {
     ("containers", "*", "env", "*", "valueFrom", "configMapKeyRef", "name"): "ConfigMap",
     ("containers", "*", "env", "*", "valueFrom", "secretKeyRef", "name"): "Secret",
 }
+Pod = tuple[Document, KeyPath, dict[str, str]]  # whose, where, and its labels
 _SELECTS_NONE = "selects no pod of this file, so that it does nothing for any"
 
 
@@ -36,8 +37,10 @@ def policy_faults(document: Document, documents: Sequence[Document]) -> Iterator
             yield ("spec", "podSelector"), _SELECTS_NONE
         yield from _policy(document)
     elif document.kind == "Service" and (labels := mapping_at(document.value, "spec", "selector")):
-        if pods and not any(_selects({"matchLabels": labels}, each) for _, _, each in pods):
+        chosen = [(each, keys) for each, keys, own in pods if _selects({"matchLabels": labels}, own)]
+        if pods and not chosen:
             yield ("spec", "selector"), _SELECTS_NONE
+        yield from _doors(document, [mapping_at(each.value, *keys, "spec") for each, keys in chosen])
     elif document.kind in ("Deployment", "StatefulSet"):
         selector = mapping_at(document.value, "spec", "selector")
         own = mapping_at(document.value, "spec", "template", "metadata", "labels")
@@ -45,19 +48,64 @@ def policy_faults(document: Document, documents: Sequence[Document]) -> Iterator
             yield ("spec", "selector"), f"does not select the {document.kind}'s own pods; expected their labels, {own}"
     yield from _uncovered(document, documents, pods)
     yield from _misspelt(document, documents)
+    yield from _shut_out(document, documents, pods)
+
+
+def _shut_out(document: Document, documents: Sequence[Document], pods: Sequence[Pod]) -> Iterator[Fault]:
+    """The pod that hands a job in, where policies keep it from the head."""
+    own = [(keys, labels) for each, keys, labels in pods if each is document]
+    heads = [labels for keys, labels in own if "headGroupSpec" in keys]
+    policies = [
+        each.value
+        for each in documents
+        if each.kind == "NetworkPolicy"
+        and any(_selects(mapping_at(each.value, "spec", "podSelector"), labels) for labels in heads)
+    ]
+    peers = [
+        peer
+        for policy in policies
+        for rule in list_at(policy, "spec", "ingress")
+        for peer in list_at(rule, "from")
+        if "ipBlock" not in mapping_at(peer)
+    ]
+    for keys, labels in own if policies else ():
+        if "submitterPodTemplate" in keys and not any(
+            _selects(mapping_at(peer, "podSelector"), labels) for peer in peers
+        ):
+            yield (*keys, "metadata", "labels"), "no NetworkPolicy lets this pod to the head: the job would never begin"
+
+
+def _doors(service: Document, pods: Sequence[dict[str, Any]]) -> Iterator[Fault]:
+    """Ports that no container of the pods says it has, where they say which they have."""
+    ports = [port for pod in pods for each in list_at(pod, "containers") for port in list_at(each, "ports")]
+    known = [at(port, name) for port in ports for name in ("containerPort", "name") if at(port, name) is not None]
+    for position, port in enumerate(list_at(service.value, "spec", "ports") if known else []):
+        key = "targetPort" if "targetPort" in mapping_at(port) else "port"
+        if at(port, key) not in known:
+            expected = ", ".join(dict.fromkeys(map(str, known)))
+            yield ("spec", "ports", position, key), f"leads to no port of its pods; expected one of {expected}"
 
 
 def _misspelt(document: Document, documents: Sequence[Document]) -> Iterator[Fault]:
-    """What a pod names may be elsewhere; where this file has something of nearly the same name, that is meant."""
-    for keys, template in pod_templates(document):
-        for (*place, last), kind in _NAMED.items():
-            known = [text_at(each.value, "metadata", "name") for each in documents if each.kind == kind]
-            for found in _places(mapping_at(template, "spec"), place):
-                name = text_at(template, "spec", *found, last)
-                near = [] if name in known else get_close_matches(name, known, 1, _ALIKE)
-                if near and _DIGITS.sub("", name) != _DIGITS.sub("", near[0]):  # else one of several that are counted
-                    sentence = f"there is no {kind} '{name}' in this file; did you mean '{near[0]}'?"
-                    yield (*keys, "spec", *found, last), sentence
+    """What is named may be elsewhere; where this file has something of nearly the same name, that is meant."""
+    named = [
+        ((*keys, "spec", *found, last), kind)
+        for keys, template in pod_templates(document)
+        for (*place, last), kind in _NAMED.items()
+        for found in _places(mapping_at(template, "spec"), place)
+    ]
+    for keys, kind in (*named, (("spec", "serviceName"), "Service")):
+        name = text_at(document.value, *keys)
+        known = [text_at(each.value, "metadata", "name") for each in documents if each.kind == kind]
+        if near := _meant(name, known):
+            yield keys, f"there is no {kind} '{name}' in this file; did you mean '{near}'?"
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """Which of the known ones ``name`` surely stands for; "" where it is one of them, or one of its own."""
+    near = [] if name in known else get_close_matches(name, known, 1, _ALIKE)
+    is_counted = bool(near) and _DIGITS.sub("", name) == _DIGITS.sub("", near[0])  # worker-1, worker-2
+    return near[0] if near and not is_counted else ""
 
 
 def _places(value: Any, keys: Sequence[str]) -> Iterator[KeyPath]:
@@ -87,9 +135,7 @@ def _policy(document: Document) -> Iterator[Fault]:
                 yield (*place, "from", number), f"everybody is let in; expected pods of your own, got {cidr or 'all'}"
 
 
-def _uncovered(
-    document: Document, documents: Sequence[Document], pods: Sequence[tuple[Document, KeyPath, dict[str, str]]]
-) -> Iterator[Fault]:
+def _uncovered(document: Document, documents: Sequence[Document], pods: Sequence[Pod]) -> Iterator[Fault]:
     """Ray's pods that no policy is about, where others of theirs are."""
     selectors = [mapping_at(each.value, "spec", "podSelector") for each in documents if each.kind == "NetworkPolicy"]
     of_ray = [(keys, labels) for each, keys, labels in pods if each is document and "ray.io/is-ray-node" in labels]

@@ -21,6 +21,7 @@ _EXPECTED = {
     "amount": "a quantity such as 4, 500m or 16Gi",
     "quantity": "a number or text",
     "mode": "a file mode such as 0440",
+    "count": "a whole number from 0",
     "port": "a port from 1 to 65535",
     "door": "a port from 1 to 65535, or its name",
     "path": "a path from the root, such as /data",
@@ -98,6 +99,8 @@ def _fits(value: Any, shape: str) -> bool:
         return is_whole or isinstance(value, float | str)
     if shape == "mode":
         return is_whole or (isinstance(value, str) and re.fullmatch(r"0o?[0-7]+", value) is not None)
+    if shape == "count":
+        return is_whole and value >= 0
     if shape in ("port", "door"):
         is_name = shape == "door" and isinstance(value, str) and bool(re.search("[a-z]", value))
         return is_name or (is_whole and 0 < value < 2**16)

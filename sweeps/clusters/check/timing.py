@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sweeps.clusters.check.settings import settings
-from sweeps.clusters.manifest import LAUNCHER, Document, Fault
+from sweeps.clusters.manifest import LAUNCHER, Document, Fault, number_at
 from sweeps.clusters.pools import NOTE, Group, Pool, pools, quantity
 from sweeps.source import dotted
 
@@ -16,6 +16,10 @@ def timing_faults(document: Document) -> Iterator[Fault]:
     for pool in pools(document):
         yield from _idle(pool)
         yield from _start(pool)
+        deadline = number_at(document.value, "spec", "preRunningDeadlineSeconds")
+        if deadline is not None and deadline < 60 * pool.start_minutes:
+            sentence = f"the job would be given up before its head could start: expected at least {reckoned(pool)}"
+            yield ("spec", "preRunningDeadlineSeconds"), f"{sentence}, got {deadline / 60:g} minutes"
 
 
 def reckoned(pool: Pool) -> str:
