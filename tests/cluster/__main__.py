@@ -176,6 +176,8 @@ def main() -> None:
     table = Table("seconds to", "first step", "most", "last", "then empty", "steps lost", "next step after a fault")
     rows: list[list[str]] = []
     chosen = [case for case in CASES if any(words in case.name for words in asked.only)]
+    if not chosen:
+        parser.error(f"--only: expected words of one of {', '.join(repr(case.name) for case in CASES)}")
     with tempfile.TemporaryDirectory(prefix="pool-figures-") as root:
         for v2 in (True, False):
             these = [case for case in chosen if case.v2 == v2]
