@@ -441,6 +441,11 @@ def test_a_file_of_neither_kind_and_a_kind_that_nobody_knows(tmp_path: Path) -> 
     assert "nothing is known of the kind Gadget" in notes[0]
 
 
+def test_what_only_looks_like_a_command_is_none(sound: dict[str, str], tmp_path: Path) -> None:
+    text = sound["aws"].replace("  - ray stop", "  - ray stop; echo the ray startup --begins")
+    assert checked(tmp_path, text) == []
+
+
 def test_a_machine_that_nobody_knows_is_a_note_with_the_nearest_name(sound: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(sound["aws"].replace("InstanceType: g5.2xlarge", "InstanceType: g5.3xlarge"))

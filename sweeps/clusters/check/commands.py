@@ -16,6 +16,7 @@ _CALL = re.compile(r"(?<![\w./-])(ray|sweep|mlflow)\s+([a-z][a-z-]*)([^;&|\n]*)"
 _OPTION = re.compile(r"(?<!\S)--([a-z][\w-]*)")
 _COMMENT, _GOES_ON = re.compile(r"(?m)^\s*#.*$"), re.compile(r"\\\n")
 _STORAGE = re.compile(r"\bsweep\s+(?:launch|resume)\b.*?--storage[= ]['\"]?([^\s'\"]+)")
+_LEADING = ("exec", "nohup", "sudo", "env", "time", "if", "then", "else", "while", "until", "do")
 Words = Mapping[str, Sequence[str] | None]  # verb -> its options; None where nobody looks at them here
 
 
@@ -24,11 +25,20 @@ def command_faults(document: Document, documents: Sequence[Document]) -> Iterato
     known: dict[str, Words] = {"sweep": _own(), **shapes("commands")}
     shared = [path for each in documents for path in _shared_paths(each)]
     for keys, text in _commands(document):
-        for program, verb, rest in _CALL.findall(text):
-            yield from ((keys, sentence) for sentence in _misspelt(program, verb, rest, known[program]))
+        for call in _CALL.finditer(text):
+            if _is_run(text[: call.start()]):
+                program, verb, rest = call.groups()
+                yield from ((keys, sentence) for sentence in _misspelt(program, verb, rest, known[program]))
         yield from ((keys, sentence) for sentence in _local_storage(text, shared))
     if document.kind == "RayJob":
         yield from _missing_script(document, documents)
+
+
+def _is_run(before: str) -> bool:
+    """Whether what follows is a command, and no word of a sentence."""
+    line = before.rpartition("\n")[2].rstrip()
+    last = line.rpartition(" ")[2]
+    return not line or line[-1] in ";&|({'\"!" or last.lstrip("({") in _LEADING or last.startswith("-") or "=" in last
 
 
 def _misspelt(program: str, verb: str, rest: str, verbs: Words) -> Iterator[str]:
@@ -106,7 +116,11 @@ def _missing_script(document: Document, documents: Sequence[Document]) -> Iterat
     """What the head is to run out of a ConfigMap of this file, which has it not."""
     maps = {text_at(each.value, "metadata", "name"): each for each in documents if each.kind == "ConfigMap"}
     pod = mapping_at(document.value, "spec", "rayClusterSpec", "headGroupSpec", "template", "spec")
-    names = {text_at(each, "name"): text_at(each, "configMap", "name") for each in list_at(pod, "volumes")}
+    names = {
+        text_at(each, "name"): text_at(each, "configMap", "name")
+        for each in list_at(pod, "volumes")
+        if not list_at(each, "configMap", "items")  # which may give them other names
+    }
     for mount in list_at(pod, "containers", 0, "volumeMounts"):
         of = maps.get(names.get(text_at(mount, "name"), ""))
         for word in text_at(document.value, "spec", "entrypoint").split() if of else ():

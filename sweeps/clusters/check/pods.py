@@ -59,7 +59,7 @@ def _pod(pod: dict[str, Any], keys: KeyPath, claims: list[str]) -> Iterator[Faul
             yield (*keys, name), "shares with the node what others run there; expected false"
     yield from _rights(pod, keys)
     grace = pod.get("terminationGracePeriodSeconds")
-    if isinstance(grace, int) and grace < _LEAST_GRACE:
+    if isinstance(grace, int) and grace < _LEAST_GRACE and "workerGroupSpecs" in keys:
         sentence = f"no time for a checkpoint when the node goes: expected at least {_LEAST_GRACE}, got {grace}"
         yield (*keys, "terminationGracePeriodSeconds"), sentence
     asked = {name for container in list_at(pod, "containers") for name in mapping_at(container, "resources", "limits")}
