@@ -164,12 +164,15 @@ def test_replaying_everything_again_changes_nothing(store: str, tmp_path: Path) 
 
 def test_a_sweep_killed_while_it_logs_is_replayed_without_loss_or_repeat(store: str, tmp_path: Path) -> None:
     program = (
-        "import json, os, signal, sys, time; from pathlib import Path\n"
+        "import os, signal, sys, time; from pathlib import Path; from sweeps.tracking.mlflow_runs import Runs\n"
         "from tests.sweeps import mlflow_store as t; from tests.sweeps.trials import study\n"
-        "tracker = t.tracker_of(sys.argv[1], Path(sys.argv[2]))\n"
-        "t.play(tracker, t.longer(study(12)))\n"
-        "while len(json.loads(tracker.ids_file.read_text()).get('runs', {})) < 4: time.sleep(0.01)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)"
+        "note = Runs._note\n"
+        "def noted(self, **changes):\n"
+        "    note(self, **changes)\n"
+        "    if len(self.ids['runs']) >= 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Runs._note = noted\n"
+        "t.play(t.tracker_of(sys.argv[1], Path(sys.argv[2])), t.longer(study(12)))\n"
+        "time.sleep(60)"
     )
     root = Path(__file__).parents[2]
     killed = subprocess.run([sys.executable, "-c", program, store, tmp_path], cwd=root, check=False)
