@@ -4,7 +4,6 @@ What it suggests depends on the results alone, and the time it takes does not gr
 """
 
 from collections.abc import Sequence
-from itertools import islice
 
 import numpy as np
 
@@ -70,7 +69,7 @@ def _excerpt(over: Sequence[Curve]) -> list[Curve]:
     """All of a short history; of a long one its end, and from before it the front of the whole trainings."""
     known = [curve for curve in over if curve.is_sound]
     first = max(0, len(known) - _LATEST) // _MOVES * _MOVES  # now and then only: a kernel is kept for as long
-    early = list(islice((curve for curve in reversed(known[:first]) if curve.is_whole), _EARLY))[::-1]
+    early = [curve for curve in known[:first] if curve.is_whole][-_EARLY:]
     if not early:
         return known[first:]
     front = non_dominated(np.array([curve.values[-1] for curve in early]))

@@ -103,18 +103,13 @@ def _without_the_worst(values: Array) -> Array:
 
 
 def _matern(squares: Array) -> Array:
-    far = 5 * squares
-    np.sqrt(far, out=far)
-    found = far**2 / 3
-    found += 1 + far
-    found *= np.exp(np.negative(far, out=far), out=far)
-    return np.asarray(found)
+    far = np.sqrt(5 * squares)
+    return np.asarray((1 + far + far**2 / 3) * np.exp(-far))
 
 
 def _squares(left: Array, right: Array) -> Array:
-    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)
-    squares -= 2 * left @ right.T
-    return np.asarray(np.maximum(squares, 0, out=squares))
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
+    return np.asarray(np.maximum(squares, 0))
 
 
 def _kernels(seen: Seen, typical: bool) -> list[tuple[Array, float]]:

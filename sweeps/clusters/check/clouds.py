@@ -60,12 +60,10 @@ def cloud_faults(document: Document) -> Iterator[Fault]:
         config = mapping_at(kind, "node_config")
         for key, form in _NODES[cloud].items():
             yield from _formed((*place, key), text_at(config, key), *form)
-        for position, network in enumerate(list_at(config, "networkInterfaces")):
-            found = re.search("/regions/([^/]+)/", text_at(network, "subnetwork"))
-            if found and found[1] != region and re.fullmatch(_GCP, region) and not MARKED.search(found[1]):
-                where = (*place, "networkInterfaces", position, "subnetwork")
-                yield where, f"expected a subnet of the region {region}, got one of {found[1]}"
-        yield from (_ec2 if cloud == "aws" else _gce)(config, place, name == head)
+        if cloud == "aws":
+            yield from _ec2(config, place, name == head)
+        else:
+            yield from _gce(config, place, name == head, region)
 
 
 def _formed(keys: KeyPath, value: str, form: str, expected: str) -> Iterator[Fault]:
@@ -88,7 +86,7 @@ def _ec2(config: dict[str, Any], keys: KeyPath, is_head: bool) -> Iterator[Fault
         yield (*keys, "InstanceMarketOptions", "MarketType"), _HEAD_ON_SPOT
 
 
-def _gce(config: dict[str, Any], keys: KeyPath, is_head: bool) -> Iterator[Fault]:
+def _gce(config: dict[str, Any], keys: KeyPath, is_head: bool, region: str) -> Iterator[Fault]:
     for position, disk in enumerate(list_at(config, "disks")):
         if at(disk, "boot") is True:
             size = at(disk, "initializeParams", "diskSizeGb")
@@ -96,16 +94,21 @@ def _gce(config: dict[str, Any], keys: KeyPath, is_head: bool) -> Iterator[Fault
     for position, network in enumerate(list_at(config, "networkInterfaces")):
         if at(network, "accessConfigs"):
             yield (*keys, "networkInterfaces", position, "accessConfigs"), "a public address; expected none"
+        found = re.search("/regions/([^/]+)/", text_at(network, "subnetwork"))
+        if found and found[1] != region and re.fullmatch(_GCP, region) and not MARKED.search(found[1]):
+            where = (*keys, "networkInterfaces", position, "subnetwork")
+            yield where, f"expected a subnet of the region {region}, got one of {found[1]}"
     scheduling, machine = mapping_at(config, "scheduling"), machine_of("gcp", text_at(config, "machineType"))
     has_gpu = bool(machine and machine.gpus) or bool(list_at(config, "guestAccelerators"))
     if has_gpu and text_at(scheduling, "onHostMaintenance") != "TERMINATE":
         yield (*keys, "scheduling", "onHostMaintenance"), "Google cannot move a machine with GPUs; expected TERMINATE"
-    is_spot = scheduling.get("provisioningModel") == "SPOT" or scheduling.get("preemptible") is True
-    if is_spot and scheduling.get("automaticRestart") is True:
+    spot = [
+        key for key, value in (("provisioningModel", "SPOT"), ("preemptible", True)) if scheduling.get(key) == value
+    ]
+    if spot and scheduling.get("automaticRestart") is True:
         yield (*keys, "scheduling", "automaticRestart"), "Google starts no spot machine again; expected false"
-    for key, value in (("provisioningModel", "SPOT"), ("preemptible", True)):
-        if is_head and scheduling.get(key) == value:
-            yield (*keys, "scheduling", key), _HEAD_ON_SPOT
+    for key in spot if is_head else ():
+        yield (*keys, "scheduling", key), _HEAD_ON_SPOT
 
 
 _HEAD_ON_SPOT = "when the head goes, every sweep stops: expected a machine on demand, got spot"

@@ -13,7 +13,7 @@ from sweeps.source import did_you_mean
 from sweeps.source.marked import KeyPath
 
 _CALL = re.compile(r"(?<![\w./-])(ray|sweep|mlflow)\s+([a-z][a-z-]*)([^;&|\n]*)")
-_OPTION = re.compile(r"(?<!\S)--([a-z][\w-]*)")
+_OPTION = re.compile(r"(?<!\S)--([\w-]+)")
 _COMMENT, _GOES_ON = re.compile(r"(?m)^\s*#.*$"), re.compile(r"\\\n")
 _STORAGE = re.compile(r"\bsweep\s+(?:launch|resume)\b.*?--storage[= ]['\"]?([^\s'\"]+)")
 _LEADING = ("exec", "nohup", "sudo", "env", "time", "if", "then", "else", "while", "until", "do")
@@ -47,9 +47,20 @@ def _misspelt(program: str, verb: str, rest: str, verbs: Words) -> Iterator[str]
             yield f"`{program}` has no command {verb}{near}"
         return
     options = verbs[verb]
-    for option in _OPTION.findall(rest) if options is not None else ():
-        if option not in (*(options or ()), "help"):
-            yield f"`{program} {verb}` has no option --{option}{did_you_mean(option, list(options or ()))}"
+    if options is not None:
+        yield from unknown_options(f"{program} {verb}", rest, [*options, "help"])
+
+
+def unknown_options(command: str, given: str, known: Sequence[str]) -> Iterator[str]:
+    """A sentence for each option that is ``given`` behind the command, and that it does not know."""
+    for option in options_in(given):
+        if option not in known:
+            yield f"`{command}` has no option --{option}{did_you_mean(option, list(known))}"
+
+
+def options_in(given: str) -> list[str]:
+    """The names of the options behind a command."""
+    return _OPTION.findall(given)
 
 
 def _own() -> Words:
@@ -122,11 +133,11 @@ def _missing_script(document: Document, documents: Sequence[Document]) -> Iterat
         if not list_at(each, "configMap", "items")  # which may give them other names
     }
     for mount in list_at(pod, "containers", 0, "volumeMounts"):
-        of = maps.get(names.get(text_at(mount, "name"), ""))
-        for word in text_at(document.value, "spec", "entrypoint").split() if of else ():
-            path = PurePosixPath(word)
-            if of and path.parent == PurePosixPath(text_at(mount, "mountPath")):
-                data = mapping_at(of.value, "data")
-                if path.name not in data:
-                    near = did_you_mean(path.name, list(data))
-                    yield ("spec", "entrypoint"), f"{of.name} has no '{path.name}', which this runs{near}"
+        name = names.get(text_at(mount, "name"), "")
+        if not name or name not in maps:
+            continue
+        files = list(mapping_at(maps[name].value, "data"))
+        for path in map(PurePosixPath, text_at(document.value, "spec", "entrypoint").split()):
+            if path.parent == PurePosixPath(text_at(mount, "mountPath")) and path.name not in files:
+                near = did_you_mean(path.name, files)
+                yield ("spec", "entrypoint"), f"{maps[name].name} has no '{path.name}', which this runs{near}"

@@ -1,7 +1,7 @@
 """How many machines there may be, and whether a study's trials fit them."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeps.clusters.machines import MACHINES, SPOT_ALONE, machine_of
 from sweeps.clusters.manifest import LAUNCHER, Document, Fault, list_at, mapping_at, number_at, text_at
@@ -66,7 +66,7 @@ def _node_types(document: Document) -> Iterator[Fault]:
     cloud = text_at(document.value, "provider", "type")
     for name, kind in types.items():
         config = mapping_at(kind, "node_config")
-        given = text_at(config, "InstanceType") or text_at(config, "machineType")
+        given = _rented(kind)
         machine = machine_of(cloud, given)
         is_spot = text_at(config, "scheduling", "provisioningModel") in ("SPOT", "FLEX_START")
         place: KeyPath = ("available_node_types", name)
@@ -85,10 +85,14 @@ def _node_types(document: Document) -> Iterator[Fault]:
 def unknown_machines(document: Document) -> dict[str, str]:
     """Of AWS and Google Cloud, with the nearest name that is known, in words."""
     cloud = text_at(document.value, "provider", "type")
-    configs = [mapping_at(kind, "node_config") for kind in mapping_at(document.value, "available_node_types").values()]
-    given = [text_at(config, "InstanceType") or text_at(config, "machineType") for config in configs]
+    given = map(_rented, mapping_at(document.value, "available_node_types").values())
     known = list(MACHINES.get(cloud, {}))
     return {name: did_you_mean(name, known) for name in given if name and known and name not in known}
+
+
+def _rented(kind: Any) -> str:
+    """The cloud's name for the machine of a node type."""
+    return text_at(kind, "node_config", "InstanceType") or text_at(kind, "node_config", "machineType")
 
 
 def fit_faults(document: Document, study: "Study") -> Iterator[Fault]:

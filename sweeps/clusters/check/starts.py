@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterator
 
+from sweeps.clusters.check.commands import options_in, unknown_options
 from sweeps.clusters.check.shape import shapes
 from sweeps.clusters.manifest import LAUNCHER, Document, Fault, list_at
-from sweeps.source import did_you_mean
 
 _START = re.compile(r"\bray\s+start\b([^;&|]*)")
-_OPTION = re.compile(r"(?<!\S)--([\w-]+)")
 _PORT = re.compile(r"(?<!\S)--port[= ]['\"]?(\d+)")
 _ADDRESS = re.compile(r"(?<!\S)--address[= ]['\"]?([^\s'\"]+)")
 _GCS = "6379"  # Ray's own choice
@@ -38,10 +37,9 @@ def start_faults(document: Document) -> Iterator[Fault]:
                 )
             continue
         for position, options in starts:
-            for option in _OPTION.findall(options):
-                if option not in known:
-                    yield (section, position), f"`ray start` has no option --{option}{did_you_mean(option, known)}"
-        given = {option for _, options in starts for option in _OPTION.findall(options)}
+            for sentence in unknown_options("ray start", options, known):
+                yield (section, position), sentence
+        given = {option for _, options in starts for option in options_in(options)}
         for option, why in needed.items():
             if option not in given:
                 yield (section, starts[-1][0]), f"`ray start` lacks --{option}: {why}"
