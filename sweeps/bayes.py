@@ -9,7 +9,8 @@ import numpy as np
 
 from sweeps.cube import Array, coordinates, from_cube, snapped
 from sweeps.curves import Curve, ends
-from sweeps.gaussian import Process, Seen
+from sweeps.gaussian import Process, Seen, one_core
+from sweeps.history import History
 from sweeps.pareto import non_dominated
 from sweeps.results.records import Value
 from sweeps.study import Study
@@ -18,33 +19,35 @@ from sweeps.study.space import Choice, Integer
 START = 5  # trials before there is a model; fewer in a short study
 WAITING = 64  # running trials that are looked at, the newest: the older ones are over before long
 _CORNER = 8  # first trials whose lower quartile is what hypervolume is measured from
-_LATEST, _MOVES, _EARLY, _BEST = 96, 32, 1000, 32  # the trials that are learnt from
 _CANDIDATES, _DRAWS, _WAYS = 128, 6, 32
 _NEARLY = 0.9  # share of a training after which a running trial is as good as finished
 _CAUTION = 2.0  # by how much the deviations of forecasts are widened: they come from the better trials
 _NEAR = 0.2, 0.07, 0.02  # of the front, in shares of a knob's range
 
 
-def suggest(study: Study, over: Sequence[Curve], running: Sequence[Curve], number: int) -> dict[str, Value]:
-    """Knobs for trial ``number``, from trials that are ``over`` and those that run, as far as they have come.
+@one_core
+def suggest(study: Study, history: History, running: Sequence[Curve], number: int) -> dict[str, Value]:
+    """Knobs for trial ``number``, from trials that are over and those that run, as far as they have come.
 
     Where a finished training is expected to add the most hypervolume to the front that the model believes in. Where
     trials run that have told little yet, the model counts on its own expectation, so that those at the same time go
     to different places.
     """
     space, generator = study.knobs, np.random.default_rng([study.search.seed, number])
-    known, broken = _excerpt(over), [curve for curve in over if not curve.is_sound][-_BEST:]
+    known = history.known()
     nearly = [curve for curve in running if curve.is_sound and curve.shares[-1] >= _NEARLY]
     ready = len(nearly) + sum(curve.is_whole for curve in known)
     if ready < min(START, max(4, study.search.trials // 4)):
         return from_cube(space, _evenly(len(space), number, study.search.seed)[None])[0]
-    seen = _seen([*known, *nearly], broken)
+    seen = _seen([*known, *nearly], history.broken())
     silent = [curve.place for curve in running if not (curve.is_sound and curve.shares[-1] >= _NEARLY)]
     model = Process(seen, np.array(silent))
     coming = [*(curve for curve in known if curve.is_whole), *running]  # what can be on the front
     corner = np.quantile(seen.values[:_CORNER], 0.25, axis=0)[: len(study.objectives)]
     gain = _Gain(model.at(np.array([curve.place for curve in coming]))[0], corner, generator)
-    taken = np.array([curve.cube for curve in [*over, *running]]) if _is_listed(study) else np.empty((0, len(space)))
+    taken = np.empty((0, len(space)))
+    if _is_listed(study):
+        taken = np.array([*history.cubes(), *(curve.cube for curve in running)])
 
     def best_of(places: Array) -> Array:
         places = snapped(space, places)
@@ -63,17 +66,6 @@ def suggest(study: Study, over: Sequence[Curve], running: Sequence[Curve], numbe
 def _is_listed(study: Study) -> bool:
     """Whether the same knobs may come up twice."""
     return all(isinstance(knob, Choice | Integer) for knob in study.knobs.values())
-
-
-def _excerpt(over: Sequence[Curve]) -> list[Curve]:
-    """All of a short history; of a long one its end, and from before it the front of the whole trainings."""
-    known = [curve for curve in over if curve.is_sound]
-    first = max(0, len(known) - _LATEST) // _MOVES * _MOVES  # now and then only: a kernel is kept for as long
-    early = [curve for curve in known[:first] if curve.is_whole][-_EARLY:]
-    if not early:
-        return known[first:]
-    front = non_dominated(np.array([curve.values[-1] for curve in early]))
-    return [*[curve for curve, is_kept in zip(early, front, strict=True) if is_kept][-_BEST:], *known[first:]]
 
 
 def _evenly(dimensions: int, number: int, seed: int) -> Array:
@@ -122,27 +114,29 @@ class _Gain:
         self._corner = np.minimum(corner, front.max(axis=0) - 1e-9)
         extent = front.max(axis=0) - self._corner
         drawn = np.abs(generator.normal(size=(ways, objectives))) + 1e-9
-        self._scales = extent * drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-        self._reached = self._reach(front).max(axis=0) if kept.any() else np.zeros(ways)
+        self._slopes = np.linalg.norm(drawn, axis=1, keepdims=True) / (extent * drawn)
+        self._reached = self._reach(front).max(axis=1) if kept.any() else np.zeros(ways)
 
     def _reach(self, values: Array) -> Array:
-        """(..., ways) of ``values`` (..., objectives)."""
-        found = np.full((*values.shape[:-1], len(self._scales)), np.inf)
-        for each in range(self._objectives):
-            np.minimum(found, (values[..., each, None] - self._corner[each]) / self._scales[:, each], out=found)
-        return found
+        """(ways, ...) of ``values`` (..., objectives)."""
+        above = np.moveaxis(values - self._corner, -1, 0)
+        found = np.multiply.outer(self._slopes[:, 0], above[0])
+        for each in range(1, self._objectives):
+            np.minimum(found, np.multiply.outer(self._slopes[:, each], above[each]), out=found)
+        return np.asarray(found)
 
     def expected(self, means: Array, deviations: Array) -> Array:
         """(n,) of outputs of these ``means`` and ``deviations`` (n, outputs), over draws that are the same for all."""
         half = np.random.default_rng(0).normal(size=(_DRAWS, 1, means.shape[1]))
         drawn = means + deviations * np.vstack([half, -half])
-        reached = np.maximum(self._reach(drawn[..., : self._objectives]), 0)
-        power = self._objectives
-        gained = np.maximum(reached**power - self._reached**power, 0).mean(axis=-1)
+        power, reached = self._objectives, self._reach(drawn[..., : self._objectives])
+        floor = np.maximum(self._reached, 0)
+        np.maximum(reached, floor[:, None, None], out=reached)
+        gained = (reached**power).mean(axis=0) - (floor**power).mean()
         missed = np.maximum(-drawn[..., self._objectives :], 0).sum(axis=-1)
         gained = np.where(missed > 0, 0, gained).mean(axis=0)
         # Where nothing is gained: what comes nearest.
-        near = (self._reach(means[:, : self._objectives]) - self._reached).max(axis=-1)
+        near = (self._reach(means[:, : self._objectives]) - self._reached[:, None]).max(axis=0)
         return np.asarray(gained + 1e-6 * near - 1e-3 * missed.mean(axis=0))
 
 

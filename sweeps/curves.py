@@ -3,14 +3,17 @@
 The stopping rule and the sampler both ask here. Learnt from nothing but the sweep's own finished trials.
 """
 
+import bisect
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 from sweeps.cube import Array, Knobs, coordinates, to_cube
-from sweeps.gaussian import Process, Seen
+from sweeps.gaussian import Process, Seen, one_core
 from sweeps.pareto import signed
 from sweeps.results import Evaluation
 from sweeps.study import Study
@@ -32,8 +35,8 @@ class Curve(NamedTuple):
 
     def at(self, share: float) -> Array | None:
         """(outputs,) of the last evaluation up to there, if that was finite."""
-        count = int(np.searchsorted(self.shares, share + 1e-9, side="right"))
-        return self.values[count - 1] if count and np.isfinite(self.values[count - 1]).all() else None
+        count = bisect.bisect_right(self.shares, share + 1e-9)
+        return self.values[count - 1] if count and all(map(math.isfinite, self.values[count - 1])) else None
 
 
 def read_curve(study: Study, knobs: Knobs, evaluations: Sequence[Evaluation], is_whole: bool) -> Curve:
@@ -57,6 +60,7 @@ def outputs(study: Study, evaluations: Sequence[Evaluation]) -> Array:
     return np.hstack([signed(metrics, study.objectives), np.array(kept).reshape(len(metrics), len(study.constraints))])
 
 
+@one_core
 def ends(begun: Sequence[Curve], share: float, whole: Sequence[Curve]) -> tuple[Array, Array] | None:
     """Means and deviations (n, outputs) at the end of trainings that were seen until ``share``, and that are finite.
 
@@ -67,10 +71,16 @@ def ends(begun: Sequence[Curve], share: float, whole: Sequence[Curve]) -> tuple[
     if len(known) < LEAST:
         return None
     past, last = np.array([before for _, before in known]), np.array([each.values[-1] for each, _ in known])
-    now = np.array([each.values[-1] for each in begun])
-    spread = np.maximum(np.vstack([past, now]).std(axis=0), 1e-9) / _WEIGHT
+    spread = np.maximum(past.std(axis=0), 1e-9) / _WEIGHT
     places = np.hstack([[each.place for each, _ in known], past / spread])
-    # Of so few points the typical kernel is as good as a fitted one; how far it is off is measured.
-    process = Process(Seen(places, last - past, np.zeros_like(past)), typical=True)
+    process = _learnt(places.tobytes(), (last - past).tobytes(), len(known))
+    now = np.array([each.values[-1] for each in begun])
     gains, deviations = process.at(np.hstack([[each.place for each in begun], now / spread]))
     return now + gains, np.hypot(deviations, process.noise()) * process.caution()
+
+
+@lru_cache(maxsize=128)  # many trials come to the same share before another one is finished
+def _learnt(places: bytes, gains: bytes, count: int) -> Process:
+    """Of so few points the typical kernel is as good as a fitted one; how far it is off is measured."""
+    values = np.frombuffer(gains).reshape(count, -1)
+    return Process(Seen(np.frombuffer(places).reshape(count, -1), values, np.zeros_like(values)), typical=True)

@@ -3,6 +3,7 @@
 A rung is trusted as far as it has told the end so far: where the best start as the worst, nobody is stopped early.
 """
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ class Forecast:
     def __init__(self, study: Study, rungs: Sequence[int]) -> None:
         self._study, self._rungs = study, rungs
         self._curves: dict[str, Curve] = {}
+        self._whole: list[str] = []  # of those, in the order of their names, whatever the order in which they ended
         self._reached: dict[str, int] = {}  # the rung that each trial was judged at last
 
     def remember(self, record: TrialRecord, step: int, values: np.ndarray, violation: float) -> bool:
@@ -35,6 +37,8 @@ class Forecast:
         seen = np.vstack([begun.values, row]) if len(begun.shares) else row
         shares = np.append(begun.shares, share)
         self._curves[record.trial] = begun._replace(shares=shares, values=seen, is_whole=share >= 1)
+        if share >= 1:
+            bisect.insort(self._whole, record.trial)
         rung = max((rung for rung in self._rungs if rung <= step), default=0)
         before, self._reached[record.trial] = self._reached.get(record.trial, 0), rung
         return rung > before and share < 1
@@ -42,7 +46,7 @@ class Forecast:
     def goes_on(self, record: TrialRecord, step: int, values: np.ndarray, violation: float) -> bool:
         """Whether it may still add to the front of the finished trials."""
         curve = self._curves[record.trial]
-        whole = [self._curves[trial] for trial in sorted(self._curves) if self._curves[trial].is_whole]
+        whole = [self._curves[trial] for trial in self._whole]
         told = ends([curve], float(curve.shares[-1]), whole)
         if told is None:
             return True

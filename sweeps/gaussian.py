@@ -4,16 +4,27 @@ Kernels are chosen by marginal likelihood among draws that are always the same: 
 history is not overfitted.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from sweeps.cube import Array
 
 _LEAST, _MOST, _GROWTH = 6, 64, 1.15  # values that say the kernel, and by how much more of them it is chosen anew
 _DRAWS, _NEAR, _ROUNDS = 32, 12, 2
 _AMPLITUDES = 0.2, 4.0
+_THREADS = ThreadpoolController()
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def one_core(call: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Small matrices are no faster on several cores, and thirty times slower where trials keep those busy."""
+    wrapped: Callable[_P, _R] = _THREADS.wrap(limits=1, user_api="blas")(call)
+    return wrapped
 
 
 class Seen(NamedTuple):
@@ -36,36 +47,50 @@ class Process:
         values = _without_the_worst(seen.values)
         self._offset, self._scale = values.mean(axis=0), np.maximum(values.std(axis=0), 1e-9)
         values, doubts = (values - self._offset) / self._scale, seen.doubts / self._scale
-        self._outputs = [_Output(seen.places, *each, waiting) for each in zip(values.T, doubts.T, kernels, strict=True)]
+        alike: dict[tuple[int, bytes], list[int]] = {}
+        for output, kernel in enumerate(kernels):
+            alike.setdefault((id(kernel), doubts[:, output].tobytes()), []).append(output)
+        self._groups = [
+            (some, _Outputs(seen.places, values[:, some], doubts[:, some[0]], kernels[some[0]], waiting))
+            for some in alike.values()
+        ]
 
     def at(self, places: Array) -> tuple[Array, Array]:
         """Means and deviations (n, outputs) of what would be seen at ``places`` (n, coordinates), without noise."""
-        found = [output.at(places) for output in self._outputs]
-        means, deviations = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+        means, deviations = (np.empty((len(places), len(self._scale))) for _ in range(2))
+        for some, outputs in self._groups:
+            means[:, some], deviations[:, some] = outputs.at(places)
         return means * self._scale + self._offset, deviations * self._scale
 
     def noise(self) -> Array:
         """(outputs,) the deviation of a value from what is at its place."""
-        return np.asarray(np.array([output.noise for output in self._outputs]) * self._scale)
+        return np.asarray(self._scale * self._of_each(lambda outputs: outputs.noise()))
 
     def caution(self) -> Array:
         """(outputs,) at least 1: how far off, in its own deviations, each value was for who knew all others alone."""
-        return np.array([output.caution() for output in self._outputs])
+        return self._of_each(lambda outputs: outputs.caution())
+
+    def _of_each(self, number: "Callable[[_Outputs], Array]") -> Array:
+        found = np.empty(len(self._scale))
+        for some, outputs in self._groups:
+            found[some] = number(outputs)
+        return found
 
 
-class _Output:
-    """Of zero mean and unit variance; the kernel is lengths (coordinates,) and the variance of the noise."""
+class _Outputs:
+    """Of zero mean and unit variance, with one kernel: lengths (coordinates,) and the variance of the noise."""
 
     def __init__(
         self, places: Array, values: Array, doubts: Array, kernel: tuple[Array, float], waiting: Array | None
     ) -> None:
+        """Of ``values`` (n, outputs), whose ``doubts`` (n,) are the same."""
         self._lengths, self._nugget = kernel
         self._places = places / self._lengths
         gram = _matern(_squares(self._places, self._places))
         gram[np.diag_indices_from(gram)] += self._nugget + doubts**2
         self._inverse = np.linalg.inv(gram)
         self._weights = self._inverse @ values
-        self._amplitude = float(np.clip(values @ self._weights / len(values), *_AMPLITUDES))
+        self._amplitudes = np.clip((values * self._weights).mean(axis=0), *_AMPLITUDES)
         self._waiting = self._awaited(waiting) if waiting is not None and len(waiting) else None
 
     def _awaited(self, waiting: Array) -> tuple[Array, Array, Array]:
@@ -77,10 +102,6 @@ class _Output:
         left[np.diag_indices_from(left)] += self._nugget
         return places, told, np.asarray(np.linalg.inv(left), np.float64)
 
-    @property
-    def noise(self) -> float:
-        return float(np.sqrt(self._amplitude * self._nugget))
-
     def at(self, places: Array) -> tuple[Array, Array]:
         places = places / self._lengths
         across = _matern(_squares(places, self._places))
@@ -89,11 +110,15 @@ class _Output:
             waiting, told, inverse = self._waiting
             near = _matern(_squares(places, waiting)) - across @ told.T
             left -= np.einsum("ij,ij->i", near @ inverse, near)
-        return across @ self._weights, np.sqrt(self._amplitude * np.maximum(left, 1e-9))
+        return across @ self._weights, np.sqrt(np.multiply.outer(np.maximum(left, 1e-9), self._amplitudes))
 
-    def caution(self) -> float:
+    def noise(self) -> Array:
+        return np.asarray(np.sqrt(self._amplitudes * self._nugget))
+
+    def caution(self) -> Array:
         variances = 1 / np.diag(self._inverse)  # of each value, given the others
-        return max(1.0, float(np.sqrt((self._weights**2 * variances).mean() / self._amplitude)))
+        off = np.sqrt((self._weights**2 * variances[:, None]).mean(axis=0) / self._amplitudes)
+        return np.asarray(np.maximum(1.0, off))
 
 
 def _without_the_worst(values: Array) -> Array:

@@ -107,6 +107,9 @@ def non_dominated(points: Points) -> NDArray[np.bool_]:
     # Lexicographic descent: a point can only be dominated by one before it, so each survivor is tested once.
     order = np.lexsort(-points.T[::-1])
     alive = order[kept[order]]
+    if points.shape[1] == 2 and len(alive):
+        kept[alive] = _climbs(points[alive])
+        return kept
     position = 0
     while position < len(alive):
         best = points[alive[position]]
@@ -115,6 +118,15 @@ def non_dominated(points: Points) -> NDArray[np.bool_]:
         alive = alive[~dominated]
         position += 1
     return kept
+
+
+def _climbs(points: Points) -> NDArray[np.bool_]:
+    """Which of pairs in lexicographic descent are non-dominated: who is above all before it, and its equals."""
+    rise = np.append(-np.inf, np.maximum.accumulate(points[:-1, 1])) < points[:, 1]
+    begins = np.append(True, (points[1:] != points[:-1]).any(axis=1))
+    rise[0] = True  # though it may be as low as can be
+    first = np.maximum.accumulate(np.where(begins, np.arange(len(points)), 0))
+    return np.asarray(rise[first])
 
 
 def clearly_dominated(points: Points, low: Points, high: Points) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from sweeps.bayes import WAITING, suggest
 from sweeps.curves import Curve, read_curve
 from sweeps.earlier import Advice, fitting, own_knobs
+from sweeps.history import History
 from sweeps.memory import Memory
 from sweeps.results import Evaluation, TrialRecord, Value
 from sweeps.study import Study
@@ -46,8 +47,9 @@ class Search:
         self._numbers: dict[int, int] = {}  # ours -> Optuna's
         self._points = list(study.search.points)  # that no trial was given yet
         self._tried: set[str] = set()  # of the grid, by trials of our own
-        self._over: dict[int, Curve] = {}  # by Optuna's number: what gp learns from
+        self._history = History()  # by Optuna's number
         self._open: dict[int, TrialRecord] = {}  # by ours: trials that may run
+        self._begun: dict[int, tuple[int, Curve]] = {}  # of those: the curve after so many evaluations
         # The genetic samplers see nothing of a trial without a generation, as others have asked for it.
         with _as_chosen():
             generation = getattr(_sampler(study, 0), "_get_generation_key", None)
@@ -56,7 +58,7 @@ class Search:
             number = self._add(knobs, {})
             self._judge(number, each.metrics)
             curve = read_curve(study, knobs, [Evaluation(1, each.metrics, 0.0)], is_whole=True)
-            self._over[number] = curve._replace(shares=np.ones(1))
+            self._history.add(number, curve._replace(shares=np.ones(1)))
 
     def ask(self) -> tuple[dict[str, Value], dict[str, Any]]:
         """Knob values of the next trial, and what the sampler wants to see again in ``remember``."""
@@ -101,9 +103,11 @@ class Search:
         """How a trial ended; a trial that is not over is left open. Only a finished one counts with its values."""
         number = self._numbers.get(int(record.trial))
         is_over = record.state in ("stopped", "failed", "finished")
-        if number is not None and is_over and self._study.search.sampler == "gp":
-            self._open.pop(int(record.trial), None)
-            self._over[number] = self._curve(record)
+        if number is not None and is_over and int(record.trial) in self._open:
+            del self._open[int(record.trial)]
+            self._begun.pop(int(record.trial), None)
+            if self._study.search.sampler == "gp":
+                self._history.add(number, self._curve(record))
         if number is None or (record.state == "finished" and self._judge(number, record.metrics)):
             return
         if is_over:
@@ -129,10 +133,16 @@ class Search:
         return read_curve(self._study, knobs, evaluations, record.state == "finished")
 
     def _guided(self, number: int, point: dict[str, Value]) -> dict[str, Value]:
-        over = [self._over[each] for each in sorted(self._over)]
-        newest = itertools.islice(reversed(self._open.values()), WAITING)
-        running = [self._curve(record) for record in newest][::-1]
-        return {**suggest(self._study, over, running, number), **point}
+        newest = list(itertools.islice(reversed(self._open.values()), WAITING))
+        running = [self._so_far(record) for record in reversed(newest)]
+        return {**suggest(self._study, self._history, running, number), **point}
+
+    def _so_far(self, record: TrialRecord) -> Curve:
+        number, count = int(record.trial), len(record.evaluations)
+        known = self._begun.get(number)
+        if known is None or known[0] != count:
+            known = self._begun[number] = count, self._curve(record)
+        return known[1]
 
     def _add(self, knobs: dict[str, Value], attributes: dict[str, Any]) -> int:
         """An open trial; the number that Optuna gives it."""

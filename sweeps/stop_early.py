@@ -5,6 +5,7 @@ rebuilt from the results alone. Steps are the optimiser's, ours: Tune's iteratio
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -49,7 +50,9 @@ class Stopping:
 
     def remember(self, record: TrialRecord, step: int, metrics: Mapping[str, float]) -> bool:
         """An evaluation; whether ``goes_on`` is to be asked. A metric that is not finite is no evidence."""
-        return self._is_finite(metrics) and self._rule.remember(record, step, *self._seen(metrics))
+        values, violation = self._seen(metrics)
+        is_finite = math.isfinite(violation) and all(map(math.isfinite, values))
+        return is_finite and self._rule.remember(record, step, values, violation)
 
     def goes_on(self, record: TrialRecord, step: int, metrics: Mapping[str, float]) -> bool:
         """The verdict on an evaluation that ``remember`` said is to be judged."""
@@ -58,10 +61,6 @@ class Stopping:
     def _seen(self, metrics: Mapping[str, float]) -> tuple[np.ndarray, float]:
         missed = (constraint.violation(metrics) for constraint in self._study.constraints.values())
         return signed([metrics], self._study.objectives)[0], sum(max(0.0, miss) for miss in missed)
-
-    def _is_finite(self, metrics: Mapping[str, float]) -> bool:
-        values, violation = self._seen(metrics)
-        return bool(np.isfinite([*values, violation]).all())
 
 
 def most_steps(study: Study) -> int:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "trainables": {"ray", "robustcore", "safetensors", "torch"},
     "sweeps": {
         *("annotated_types", "click", "jsonschema", "matplotlib", "mlflow", "numpy", "optuna", "packaging", "plotly"),
-        *("pyarrow", "pydantic", "pydantic_core", "ray", "rich", "robustcore", "trainables", "yaml"),
+        *("pyarrow", "pydantic", "pydantic_core", "ray", "rich", "robustcore", "threadpoolctl", "trainables", "yaml"),
     },
 }
 

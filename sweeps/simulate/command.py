@@ -69,8 +69,6 @@ def all_runs(
     jobs = [(place, policy, seed, slots, budget) for place in places for policy in policies for seed in range(seeds)]
     if processes == 1:
         return _dealt(map(_one, jobs), places, policies, seeds)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # of each process: small matrices are no faster on several
     with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
         return _dealt(pool.map(_one, jobs), places, policies, seeds)
 

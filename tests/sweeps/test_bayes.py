@@ -8,6 +8,7 @@ import pytest
 from sweeps.bayes import _Gain, suggest
 from sweeps.cube import Array, from_cube, snapped, to_cube
 from sweeps.curves import LEAST, Curve, ends, read_curve
+from sweeps.history import History
 from sweeps.pareto import hypervolume
 from sweeps.results import Evaluation
 from sweeps.study import Study, load_study
@@ -60,7 +61,7 @@ def test_what_misses_a_constraint_gains_nothing() -> None:
 def test_it_finds_a_front_sooner_than_chance(seed: int) -> None:
     asked, known = study(f"search.seed={seed}"), list[Curve]()
     for number in range(24):
-        known.append(told(asked, suggest(asked, known, [], number)))
+        known.append(told(asked, suggest(asked, History(known), [], number)))
     found = hypervolume(np.array([curve.values[-1] for curve in known]), np.zeros(2))
     chance = hypervolume(values_at(np.random.default_rng(seed).random((96, 3))), np.zeros(2))
     assert found > chance
@@ -72,7 +73,7 @@ def test_trials_at_the_same_time_go_to_different_places() -> None:
     known = [told(asked, knobs) for knobs in from_cube(asked.knobs, np.random.default_rng(0).random((12, 3)))]
     running: list[Curve] = []
     for number in range(6):
-        running.append(read_curve(asked, suggest(asked, known, running, number), [], is_whole=False))
+        running.append(read_curve(asked, suggest(asked, History(known), running, number), [], is_whole=False))
     cubes = np.array([curve.cube for curve in running])
     apart = np.linalg.norm(cubes[:, None] - cubes, axis=-1)[~np.eye(6, dtype=bool)]
     assert apart.min() > 0.02
@@ -83,14 +84,14 @@ def test_what_nearly_finished_trials_report_is_learnt_from() -> None:
     knobs = from_cube(asked.knobs, np.random.default_rng(0).random((12, 3)))
     known, running = [told(asked, each) for each in knobs[:6]], [told(asked, each, (0.95,)) for each in knobs[6:]]
     silent = [read_curve(asked, each, [], is_whole=False) for each in knobs[6:]]
-    assert suggest(asked, known, running, 12) != suggest(asked, known, silent, 12)
+    assert suggest(asked, History(known), running, 12) != suggest(asked, History(known), silent, 12)
 
 
 def test_where_everything_fails_it_does_not_return() -> None:
     """Half of the space breaks down, which an ignorant model would find the most interesting half."""
     asked, known = study(), list[Curve]()
     for number in range(40):
-        knobs = suggest(asked, known, [], number)
+        knobs = suggest(asked, History(known), [], number)
         is_broken = to_cube(asked.knobs, [knobs])[0, 2] > 0.5
         known.append(read_curve(asked, knobs, [], is_whole=False) if is_broken else told(asked, knobs))
     assert sum(not curve.is_sound for curve in known[20:]) <= 6
@@ -100,7 +101,7 @@ def test_listed_knobs_are_not_asked_for_twice_while_others_are_left() -> None:
     asked = study("knobs={attack.steps: {integer: [1, 6]}, precision: {choice: [fp32, bf16]}}")
     known = list[Curve]()
     for number in range(12):
-        knobs = suggest(asked, known, [], number)
+        knobs = suggest(asked, History(known), [], number)
         known.append(
             read_curve(asked, knobs, [Evaluation(80, {"clean": 0.5, "pgd": 0.1 * number}, 0.0)], is_whole=True)
         )

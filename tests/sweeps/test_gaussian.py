@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from sweeps.cube import Array
-from sweeps.gaussian import Process, Seen
+from sweeps.gaussian import Process, Seen, one_core
 
 
 def wave(places: Array) -> Array:
@@ -103,3 +104,25 @@ def test_one_value_everywhere_is_no_obstacle() -> None:
     means, deviations = Process(Seen(known.places, np.ones((10, 2)), known.doubts)).at(known.places)
     assert means == pytest.approx(1)
     assert np.isfinite(deviations).all()
+
+
+def test_outputs_that_share_a_kernel_are_what_each_is_alone() -> None:
+    generator = np.random.default_rng(0)
+    places, values, new = generator.random((20, 2)), generator.random((20, 3)), generator.random((5, 2))
+    together = Process(Seen(places, values, np.zeros_like(values)), typical=True)
+    for output in range(3):
+        column = values[:, [output]]
+        alone = Process(Seen(places, column, np.zeros_like(column)), typical=True)
+        for mine, its in zip(alone.at(new), together.at(new), strict=True):
+            assert mine[:, 0] == pytest.approx(its[:, output])
+        assert alone.noise()[0] == pytest.approx(together.noise()[output])
+        assert alone.caution()[0] == pytest.approx(together.caution()[output])
+
+
+def test_its_algebra_runs_on_one_core_and_leaves_the_others_as_they_were() -> None:
+    def threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before = threads()
+    assert set(one_core(threads)()) == {1}
+    assert threads() == before
