@@ -293,5 +293,5 @@ class Sweep:
     def _draw(self, at_once: bool) -> None:
         """The front's numbers always, its pictures now and then."""
         standing = self._standing
-        files = self._gallery.draw(list(self.results.records.values()), standing.members, at_once)
+        files = self._gallery.draw(self.results.records.values(), standing.members, at_once)
         self._tracker.update_front(standing.members, standing.hypervolume, standing.finished, files)

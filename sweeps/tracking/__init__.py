@@ -1,4 +1,4 @@
-"""Trials -> MLflow: one parent run a sweep, one child a trial; nothing here ever waits for the server.
+"""Trials -> MLflow: one parent run a sweep, one child a trial; nothing here ever waits for the server to answer.
 
 Each call appends an event to a spool on disk; a background thread replays the spool to the server. What a
 dead server did not take is replayed later, in this process or in that of the next ``sweep resume``.
@@ -38,6 +38,8 @@ ENVIRONMENT = {
 }
 LONGEST_WAIT = 30.0  # seconds between two tries
 EVENTS_AT_ONCE = 2000  # those of one run go together: a long backlog takes fewer calls
+FAR_BEHIND = 4 << 20  # bytes of events, some ten thousand of them
+BREATH = 0.05  # seconds: about what MLflow takes for a trial
 
 
 class Tracker:
@@ -71,13 +73,22 @@ class Tracker:
         """Tell of trials that another machine ran: it may never have sent it; what the server has, it takes no more."""
         for record in records:
             if any((record.trial, evaluation.step) not in self._told for evaluation in record.evaluations):
-                self.start_trial(record)
+                self._start_trial(record)
                 for evaluation in record.evaluations:
                     self.evaluate(record, evaluation)
                 self.end_trial(record)
 
     def start_trial(self, record: TrialRecord) -> None:
-        """The child run: knobs and the flattened recipe as parameters, the recipe as ``recipe.json``."""
+        """The child run: knobs and the flattened recipe as parameters, the recipe as ``recipe.json``.
+
+        Takes a moment longer where the server answers and is far behind: trials that end in no time would leave it
+        ever further behind, and to others a moment is nothing.
+        """
+        if self.spool.behind > FAR_BEHIND and not self.warning:
+            time.sleep(BREATH)
+        self._start_trial(record)
+
+    def _start_trial(self, record: TrialRecord) -> None:
         self._spool("trial", trial=record.trial, knobs=record.knobs, recipe=record.recipe)
 
     def evaluate(self, record: TrialRecord, evaluation: Evaluation) -> None:

@@ -30,6 +30,11 @@ class Spool:
         """How many events the disk did not take."""
         return len(self._waiting)
 
+    @property
+    def behind(self) -> int:
+        """Bytes of events that nobody took yet."""
+        return self.path.stat().st_size - self._position if self.path.exists() else 0
+
     def append(self, event: Event) -> None:
         """On disk when this returns; where the disk takes nothing, it waits in memory for the next one to come."""
         with self._lock:

@@ -1,7 +1,6 @@
 """Verdicts of early stopping in a sweep that is killed: what was decided is decided, and on disk."""
 
 import dataclasses
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,13 +21,6 @@ def study(tmp_path: Path) -> Study:
     return load_study(
         "alpha_study", [*steps, "search={sampler: random, trials: 6}", "name=tiny", f"storage={tmp_path}/runs"]
     )
-
-
-def process(study: Study) -> Session:
-    """One that draws no pictures."""
-    only = session(study)
-    only.sweep._drawn = time.monotonic()
-    return only
 
 
 def reports() -> Iterator[tuple[int, int]]:
@@ -63,18 +55,18 @@ def outcome(only: Session) -> list[tuple[str, str, int]]:
 
 def test_a_sweep_that_is_killed_at_any_moment_stops_whom_an_undisturbed_one_stops(study: Study) -> None:
     events = list(reports())
-    undisturbed = process(study)
+    undisturbed = session(study)
     for _ in range(6):
         undisturbed.begin()
     run(undisturbed, events)
     assert {record.state for record in undisturbed.records} == {"finished", "stopped"}
     for moment in range(1, len(events), 3):
         own = dataclasses.replace(study, name=f"killed-{moment}")
-        killed = process(own)
+        killed = session(own)
         for _ in range(6):
             killed.begin()
         run(killed, events[:moment])
-        resumed = process(own)  # knows what is on disk
+        resumed = session(own)  # knows what is on disk
         for _ in range(len(resumed.sweep.unfinished())):
             resumed.begin()
         run(resumed, events[:moment])  # a trial tells everything again
@@ -83,10 +75,10 @@ def test_a_sweep_that_is_killed_at_any_moment_stops_whom_an_undisturbed_one_stop
 
 
 def test_a_trial_that_was_told_to_stop_is_not_run_again_where_the_sweep_died_before_its_end(study: Study) -> None:
-    killed = process(study)
+    killed = session(study)
     trials = [killed.begin() for _ in range(3)]
     assert [report(killed, trial, 10) for trial in (1, 0, 2)] == [False, True, True]
-    resumed = process(study)
+    resumed = session(study)
     assert [record.state for record in resumed.records] == ["stopped", "running", "stopped"]
     assert resumed.records[0].reason == "among the worse at step 10"
     assert resumed.heard.by_trial == {trials[0]: ["stopped"], trials[2]: ["stopped"]}
@@ -96,7 +88,7 @@ def test_a_trial_that_was_told_to_stop_is_not_run_again_where_the_sweep_died_bef
 
 
 def test_repeats_are_never_stopped(study: Study) -> None:
-    only = process(study)
+    only = session(study)
     for _ in range(3):
         only.begin()
     only.records[2].repeat_of = "0001"
@@ -105,7 +97,7 @@ def test_repeats_are_never_stopped(study: Study) -> None:
 
 def test_nobody_is_stopped_without_a_rule_or_after_a_failure(study: Study) -> None:
     for plan in (None, study.stop_early):
-        only = process(dataclasses.replace(study, stop_early=plan, name=f"{plan is None}"))
+        only = session(dataclasses.replace(study, stop_early=plan, name=f"{plan is None}"))
         trials = [only.begin() for _ in range(3)]
         assert not report(only, 1, 10)
         assert report(only, 0, 10) == (plan is not None)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -102,7 +101,6 @@ def test_decisions_are_those_of_a_sweep_that_hears_the_same(seed: int, tmp_path:
     study = stopping(made_study(f"search.seed={seed}", f"storage={tmp_path}", "search.sampler=tpe"), keep=0.5)
     ended = played(surface, study)
     sweep = session(study, total=1000)
-    sweep.sweep._drawn = time.monotonic()  # no pictures
     for trial, report in events(ended, slots=3, begin=sweep):
         outcome = result(report.step, final=report.step == 40) | {"metrics": report.metrics}
         goes_on = sweep.sweep.goes_on(trial, outcome)

@@ -330,3 +330,23 @@ def test_a_store_that_cannot_be_used_costs_a_sentence(tmp_path: Path) -> None:
     tracker = tracker_of(f"sqlite:///{tmp_path}/file/mlflow.db", tmp_path)
     tracker.start_sweep({}, "")
     assert "2 events wait" in tracker.close("FINISHED", PATIENCE)
+
+
+@pytest.mark.parametrize(("answers", "waits"), [(True, 2), (False, 0)])
+def test_new_trials_wait_a_moment_for_a_server_that_answers_and_is_far_behind(
+    answers: bool, waits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr(tracking.time, "sleep", naps.append)
+    monkeypatch.setattr(tracking, "FAR_BEHIND", 1000)
+    monkeypatch.setattr(Tracker, "_replay", lambda _: None)  # nothing is ever taken
+    tracker = tracker_of(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    tracker.start_trial(trial(0))
+    assert naps == []
+    while tracker.spool.behind <= 1000:
+        tracker.evaluate(trial(0), Evaluation(tracker.spool.behind, {"clean": 0.5}, 1.0))
+    tracker.warning = "" if answers else "MLflow does not answer"
+    tracker.start_trial(trial(1))
+    tracker.start_trial(trial(2))
+    tracker.catch_up([trial(3)])  # of what is long over
+    assert naps == [tracking.BREATH] * waits
