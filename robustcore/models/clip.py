@@ -184,10 +184,9 @@ class Clip:
         if self.architecture is None:
             if self._file():
                 raise ModelError(f"the weights '{self.weights}' do not say their architecture; name it", "architecture")
-            raise ModelError(
-                f"no such weights: {self.weights!r}; expected a file or folder, or a tag together with an architecture",
-                "weights",
-            )
+            near = _maybe(self.weights or "", SHIPPED)
+            expected = "a file or folder, or a tag together with an architecture"
+            raise ModelError(f"no such weights: {self.weights!r}; expected {expected}{near}", "weights")
         if self.architecture not in known:
             raise ModelError(
                 f"unknown architecture '{self.architecture}'{_maybe(self.architecture, known)}",

@@ -92,6 +92,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "weights",
         "no such weights: 'digit'; expected a file; did you mean 'digits'?",
     ),
+    "nearly the shipped weights": (
+        {"weights": "digit"},
+        "weights",
+        "or a tag together with an architecture; did you mean 'digits'?",
+    ),
     "a file without its architecture": ({"weights": "small.safetensors"}, "architecture", "do not say their architec"),
     "another shape": (
         TINY_NAMED | {"weights": "small.safetensors"},

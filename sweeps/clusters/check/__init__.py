@@ -12,6 +12,7 @@ from sweeps.clusters.check.kuberay import kuberay_faults
 from sweeps.clusters.check.pods import pod_faults
 from sweeps.clusters.check.policies import policy_faults
 from sweeps.clusters.check.rays import ray_faults
+from sweeps.clusters.check.references import reference_faults
 from sweeps.clusters.check.secrets import secret_faults
 from sweeps.clusters.check.shape import shape_faults, shapes
 from sweeps.clusters.check.sizes import fit_faults, size_faults, unknown_machines
@@ -55,7 +56,8 @@ def check_documents(
 def _faults(document: Document, documents: list[Document], study: "Study | None", schemas: Schemas) -> Iterator[Fault]:
     """What is known best about a place comes first; Ray, which stops at its first complaint, has the last word."""
     found = [fault for rule in _RULES for fault in rule(document)]
-    found += [*policy_faults(document, documents), *command_faults(document, documents)]
+    for among in (policy_faults, reference_faults, command_faults):
+        found += among(document, documents)
     if study is not None and pools(document):
         found += [*fit_faults(document, study), *_study_storage(study)]
     found += definition_faults(document, schemas)

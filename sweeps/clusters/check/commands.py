@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 
 import click
 
@@ -21,7 +20,7 @@ Words = Mapping[str, Sequence[str] | None]  # verb -> its options; None where no
 
 
 def command_faults(document: Document, documents: Sequence[Document]) -> Iterator[Fault]:
-    """Of one of the documents: misspelt commands, scripts that are not there, results on a disk that goes."""
+    """Of one of the documents: misspelt commands, results on a disk that goes."""
     known: dict[str, Words] = {"sweep": _own(), **shapes("commands")}
     shared = [path for each in documents for path in _shared_paths(each)]
     for keys, text in _commands(document):
@@ -30,8 +29,6 @@ def command_faults(document: Document, documents: Sequence[Document]) -> Iterato
                 program, verb, rest = call.groups()
                 yield from ((keys, sentence) for sentence in _misspelt(program, verb, rest, known[program]))
         yield from ((keys, sentence) for sentence in _local_storage(text, shared))
-    if document.kind == "RayJob":
-        yield from _missing_script(document, documents)
 
 
 def _is_run(before: str) -> bool:
@@ -121,23 +118,3 @@ def _shared_paths(document: Document) -> Iterator[str]:
             for mount in list_at(pod, "containers", 0, "volumeMounts"):
                 if text_at(mount, "name") in lasting and text_at(mount, "mountPath"):
                     yield text_at(mount, "mountPath")
-
-
-def _missing_script(document: Document, documents: Sequence[Document]) -> Iterator[Fault]:
-    """What the head is to run out of a ConfigMap of this file, which has it not."""
-    maps = {text_at(each.value, "metadata", "name"): each for each in documents if each.kind == "ConfigMap"}
-    pod = mapping_at(document.value, "spec", "rayClusterSpec", "headGroupSpec", "template", "spec")
-    names = {
-        text_at(each, "name"): text_at(each, "configMap", "name")
-        for each in list_at(pod, "volumes")
-        if not list_at(each, "configMap", "items")  # which may give them other names
-    }
-    for mount in list_at(pod, "containers", 0, "volumeMounts"):
-        name = names.get(text_at(mount, "name"), "")
-        if not name or name not in maps:
-            continue
-        files = list(mapping_at(maps[name].value, "data"))
-        for path in map(PurePosixPath, text_at(document.value, "spec", "entrypoint").split()):
-            if path.parent == PurePosixPath(text_at(mount, "mountPath")) and path.name not in files:
-                near = did_you_mean(path.name, files)
-                yield ("spec", "entrypoint"), f"{maps[name].name} has no '{path.name}', which this runs{near}"

@@ -1,27 +1,15 @@
-"""Who is let in by a NetworkPolicy, and whether labels and names find what they are meant for, over all documents."""
+"""Who is let in by a NetworkPolicy, and whether labels select what they are meant for, over all documents."""
 
-import re
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from sweeps.clusters.check.exposure import EVERYBODY
+from sweeps.clusters.check.references import port_faults
 from sweeps.clusters.check.shape import shapes
 from sweeps.clusters.manifest import Document, Fault, at, list_at, mapping_at, text_at
 from sweeps.clusters.pools import pod_templates
 from sweeps.source.marked import KeyPath
 
-_ALIKE, _DIGITS = 0.85, re.compile(r"\d+")
-_NAMED: dict[tuple[str, ...], str] = {
-    ("serviceAccountName",): "ServiceAccount",
-    ("volumes", "*", "configMap", "name"): "ConfigMap",
-    ("volumes", "*", "secret", "secretName"): "Secret",
-    ("volumes", "*", "persistentVolumeClaim", "claimName"): "PersistentVolumeClaim",
-    ("containers", "*", "envFrom", "*", "configMapRef", "name"): "ConfigMap",
-    ("containers", "*", "envFrom", "*", "secretRef", "name"): "Secret",
-    ("containers", "*", "env", "*", "valueFrom", "configMapKeyRef", "name"): "ConfigMap",
-    ("containers", "*", "env", "*", "valueFrom", "secretKeyRef", "name"): "Secret",
-}
 Pod = tuple[Document, KeyPath, dict[str, str]]  # whose, where, and its labels
 _SELECTS_NONE = "selects no pod of this file, so that it does nothing for any"
 
@@ -40,14 +28,13 @@ def policy_faults(document: Document, documents: Sequence[Document]) -> Iterator
         chosen = [(each, keys) for each, keys, own in pods if _selects({"matchLabels": labels}, own)]
         if pods and not chosen:
             yield ("spec", "selector"), _SELECTS_NONE
-        yield from _doors(document, [mapping_at(each.value, *keys, "spec") for each, keys in chosen])
+        yield from port_faults(document, [mapping_at(each.value, *keys, "spec") for each, keys in chosen])
     elif document.kind in ("Deployment", "StatefulSet"):
         selector = mapping_at(document.value, "spec", "selector")
         own = mapping_at(document.value, "spec", "template", "metadata", "labels")
         if selector and not _selects(selector, own):
             yield ("spec", "selector"), f"does not select the {document.kind}'s own pods; expected their labels, {own}"
     yield from _uncovered(document, documents, pods)
-    yield from _misspelt(document, documents)
     yield from _shut_out(document, documents, pods)
 
 
@@ -73,50 +60,6 @@ def _shut_out(document: Document, documents: Sequence[Document], pods: Sequence[
             _selects(mapping_at(peer, "podSelector"), labels) for peer in peers
         ):
             yield (*keys, "metadata", "labels"), "no NetworkPolicy lets this pod to the head: the job would never begin"
-
-
-def _doors(service: Document, pods: Sequence[dict[str, Any]]) -> Iterator[Fault]:
-    """Ports that no container of the pods says it has, where they say which they have."""
-    ports = [port for pod in pods for each in list_at(pod, "containers") for port in list_at(each, "ports")]
-    known = [at(port, name) for port in ports for name in ("containerPort", "name") if at(port, name) is not None]
-    for position, port in enumerate(list_at(service.value, "spec", "ports") if known else []):
-        key = "targetPort" if "targetPort" in mapping_at(port) else "port"
-        if at(port, key) not in known:
-            expected = ", ".join(dict.fromkeys(map(str, known)))
-            yield ("spec", "ports", position, key), f"leads to no port of its pods; expected one of {expected}"
-
-
-def _misspelt(document: Document, documents: Sequence[Document]) -> Iterator[Fault]:
-    """What is named may be elsewhere; where this file has something of nearly the same name, that is meant."""
-    named = [
-        ((*keys, "spec", *found, last), kind)
-        for keys, template in pod_templates(document)
-        for (*place, last), kind in _NAMED.items()
-        for found in _places(mapping_at(template, "spec"), place)
-    ]
-    for keys, kind in (*named, (("spec", "serviceName"), "Service")):
-        name = text_at(document.value, *keys)
-        known = [text_at(each.value, "metadata", "name") for each in documents if each.kind == kind]
-        if near := _meant(name, known):
-            yield keys, f"there is no {kind} '{name}' in this file; did you mean '{near}'?"
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    """Which of the known ones ``name`` surely stands for; "" where it is one of them, or one of its own."""
-    near = [] if name in known else get_close_matches(name, known, 1, _ALIKE)
-    is_counted = bool(near) and _DIGITS.sub("", name) == _DIGITS.sub("", near[0])  # worker-1, worker-2
-    return near[0] if near and not is_counted else ""
-
-
-def _places(value: Any, keys: Sequence[str]) -> Iterator[KeyPath]:
-    """Where the keys lead to in ``value``; * is every position of a list."""
-    if not keys:
-        yield ()
-    elif keys[0] == "*":
-        for position, item in enumerate(value if isinstance(value, list) else []):
-            yield from ((position, *rest) for rest in _places(item, keys[1:]))
-    elif isinstance(value, dict) and keys[0] in value:
-        yield from ((keys[0], *rest) for rest in _places(value[keys[0]], keys[1:]))
 
 
 def _policy(document: Document) -> Iterator[Fault]:
