@@ -9,6 +9,9 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
+
 from robustcore.errors import InputError
 from sweeps.simulate.compare import TARGET, Needed, Row, Run, Yardstick, rows, run, yardstick
 from sweeps.simulate.policies import STANDARD, Policy, read_policy
@@ -68,9 +71,15 @@ def all_runs(
     """Every policy on every surface with every seed; one process is this one."""
     jobs = [(place, policy, seed, slots, budget) for place in places for policy in policies for seed in range(seeds)]
     if processes == 1:
-        return _dealt(map(_one, jobs), places, policies, seeds)
+        return _dealt(_shown(map(_one, jobs), len(jobs)), places, policies, seeds)
     with ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn")) as pool:
-        return _dealt(pool.map(_one, jobs), places, policies, seeds)
+        return _dealt(_shown(pool.map(_one, jobs), len(jobs)), places, policies, seeds)
+
+
+def _shown(done: Iterator[Run], count: int) -> Iterator[Run]:
+    """With a bar that says how far it is, where somebody looks."""
+    console = Console(stderr=True)
+    return iter(track(done, "", count, transient=True, console=console, disable=not console.is_terminal))
 
 
 def _dealt(done: Iterator[Run], places: Sequence[str], policies: Sequence[Policy], seeds: int) -> Runs:
