@@ -9,8 +9,7 @@ import itertools
 import math
 import random
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -51,8 +50,7 @@ class Search:
         self._open: dict[int, TrialRecord] = {}  # by ours: trials that may run
         self._begun: dict[int, tuple[int, Curve]] = {}  # of those: the curve after so many evaluations
         # The genetic samplers see nothing of a trial without a generation, as others have asked for it.
-        with _as_chosen():
-            generation = getattr(_sampler(study, 0), "_get_generation_key", None)
+        generation = getattr(_sampler(study, 0), "_get_generation_key", None)
         self._first_generation = {generation(): 0} if generation else {}
         for knobs, each in fitting(study, advice):
             number = self._add(knobs, {})
@@ -71,9 +69,8 @@ class Search:
             return knobs, attributes
         if point:
             self._optuna.enqueue_trial(point)
-        with _as_chosen():
-            self._optuna.sampler = _sampler(self._study, number)
-            trial = self._optuna.ask(self._distributions)
+        self._optuna.sampler = _sampler(self._study, number)
+        trial = self._optuna.ask(self._distributions)
         self._numbers[number] = trial.number
         self._forget_parents()
         return dict(trial.params), _plain(trial.storage.get_trial_system_attrs(trial._trial_id))
@@ -184,14 +181,6 @@ class Search:
         return next((knobs for knobs in untried if point.items() <= knobs.items()), untried[0])
 
 
-@contextmanager
-def _as_chosen() -> Iterator[None]:
-    """Some samplers are experimental: we chose them, knowing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
 def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:
     seed = int(np.random.SeedSequence([study.search.seed, number]).generate_state(1)[0])
     # A short study would spend itself on random starts with the libraries' defaults of 10 and 50.
@@ -204,7 +193,9 @@ def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:
         case "nsga2":
             return samplers.NSGAIISampler(seed=seed, population_size=population)
         case "nsga3":
-            return samplers.NSGAIIISampler(seed=seed, population_size=population)
+            with warnings.catch_warnings():  # here alone: it changes the warnings of all threads
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # we chose it, knowing
+                return samplers.NSGAIIISampler(seed=seed, population_size=population)
         case _:
             return samplers.RandomSampler(seed=seed)
 
