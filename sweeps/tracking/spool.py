@@ -32,8 +32,11 @@ class Spool:
 
     @property
     def behind(self) -> int:
-        """Bytes of events that nobody took yet."""
-        return self.path.stat().st_size - self._position if self.path.exists() else 0
+        """Bytes of events that nobody took yet; 0 where the disk does not say."""
+        try:
+            return self.path.stat().st_size - self._position
+        except OSError:
+            return 0
 
     def append(self, event: Event) -> None:
         """On disk when this returns; where the disk takes nothing, it waits in memory for the next one to come."""

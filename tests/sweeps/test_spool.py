@@ -25,6 +25,19 @@ def test_a_line_torn_by_a_kill_is_passed_over(tmp_path: Path) -> None:
     assert Spool(tmp_path).pending() == []
 
 
+def test_how_far_behind_it_is_counts_what_nobody_took(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "mlflow")
+    assert spool.behind == 0
+    spool.append({"kind": "one"})
+    one = spool.behind
+    spool.append({"kind": "two"})
+    assert spool.behind == 2 * one > 0
+    spool.advance(spool.pending()[0][1])
+    assert spool.behind == Spool(tmp_path / "mlflow").behind == one
+    (tmp_path / "mlflow").rename(tmp_path / "away")
+    assert spool.behind == 0
+
+
 def test_what_the_disk_does_not_take_waits_for_the_next_event(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "mlflow")
     spool.append({"kind": "one"})
