@@ -8,6 +8,8 @@ import re
 from difflib import get_close_matches
 from urllib.parse import parse_qsl, urlsplit
 
+from robustcore.errors import did_you_mean
+
 _AWS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or ~/.aws/credentials, or the machine's role)"
 _AZURE = "AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET (or the machine's identity)"
 _GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS (or the machine's service account)"
@@ -41,8 +43,7 @@ def _check_s3(address: str) -> None:
         raise ValueError("expected s3://BUCKET/FOLDER, got no bucket")
     for option, _ in parse_qsl(parts.query, keep_blank_values=True):
         if option not in S3_OPTIONS:
-            near = get_close_matches(option, S3_OPTIONS, 1, 0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = did_you_mean(option, S3_OPTIONS)
             raise ValueError(f"unknown option '{option}' of an address, expected one of {', '.join(S3_OPTIONS)}{hint}")
 
 

@@ -6,6 +6,15 @@ InputError             the request is wrong; found before anything starts where 
 NonFiniteLoss          training diverged: the trial has failed, the machine has not
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.5) -> str:
+    """``; did you mean 'steps'?`` where one of ``known`` is near, else nothing."""
+    close = get_close_matches(name, list(known), 1, likeness)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
 
 class InputError(ValueError):
     """A wrong value that the user gave. ``key`` is its dotted path below the component that raises it."""

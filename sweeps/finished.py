@@ -1,7 +1,6 @@
 """A finished trial and the model it ended with, for whoever does something more with it."""
 
-from difflib import get_close_matches
-
+from robustcore.errors import did_you_mean
 from robustcore.process import Process
 from robustcore.recipe import Recipe, recipe_from
 from robustcore.storage import Folder
@@ -16,8 +15,7 @@ def known_trial(folder: Folder, trial: str) -> TrialRecord:
     records = stored_results(folder).records
     name = f"{int(trial):04d}" if trial.isdecimal() else trial
     if name not in records:
-        close = get_close_matches(name, records, 1, 0.5)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
+        hint = did_you_mean(name, records)
         there = f"{min(records)} to {max(records)}" if records else "none"
         raise RequestError(f"no trial '{trial}' in the study, expected one of its trials: {there}{hint}")
     return records[name]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain_dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from robustcore.data.images import Preprocessing
-from robustcore.errors import ModelError
+from robustcore.errors import ModelError, did_you_mean
 from robustcore.models.architectures import ARCHITECTURES, BYTE_VOCABULARY, byte_tokens
 from robustcore.models.encoder import Encoder
 from robustcore.models.huggingface import (
@@ -109,7 +108,7 @@ class Clip:
             load_into(model, read_tensors(source), source)
         elif self.weights is not None:
             raise ModelError(
-                f"no such weights: '{self.weights}'; expected a file{_maybe(self.weights, SHIPPED)}",
+                f"no such weights: '{self.weights}'; expected a file{did_you_mean(self.weights, SHIPPED)}",
                 "weights",
             )
         return _taken_apart(model, config, mean, std)
@@ -174,22 +173,20 @@ class Clip:
     def _known_tag(self, name: str) -> None:
         tags = open_clip.list_pretrained_tags_by_model(name)
         if self.weights is not None and self.weights not in tags:
-            raise ModelError(
-                f"unknown weights '{self.weights}' for {name}: neither a file nor a tag{_maybe(self.weights, tags)}",
-                "weights",
-            )
+            near = did_you_mean(self.weights, tags)
+            raise ModelError(f"unknown weights '{self.weights}' for {name}: neither a file nor a tag{near}", "weights")
 
     def _known_architecture(self) -> str:
         known = [*ARCHITECTURES, *open_clip.list_models()]
         if self.architecture is None:
             if self._file():
                 raise ModelError(f"the weights '{self.weights}' do not say their architecture; name it", "architecture")
-            near = _maybe(self.weights or "", SHIPPED)
+            near = did_you_mean(self.weights or "", SHIPPED)
             expected = "a file or folder, or a tag together with an architecture"
             raise ModelError(f"no such weights: {self.weights!r}; expected {expected}{near}", "weights")
         if self.architecture not in known:
             raise ModelError(
-                f"unknown architecture '{self.architecture}'{_maybe(self.architecture, known)}",
+                f"unknown architecture '{self.architecture}'{did_you_mean(self.architecture, known)}",
                 "architecture",
             )
         return self.architecture
@@ -285,8 +282,3 @@ def _one_checkpoint(folder: Path) -> Path:
         if (folder / name).exists():
             return folder / name
     raise ModelError(f"{folder} holds no model.safetensors", "weights")
-
-
-def _maybe(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass as plain_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 
@@ -13,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from robustcore.data.images import Preprocessing
-from robustcore.errors import ModelError
+from robustcore.errors import ModelError, did_you_mean
 from robustcore.models.encoder import Encoder
 from robustcore.models.lora import Lora, Targets
 from robustcore.models.resnets import SMALL, Architecture, Stem, encoder_tensors, resnet
@@ -103,8 +102,7 @@ class SimClr:
         if self.weights in SHIPPED:
             return shipped(self.weights)
         if not Path(self.weights).is_file():
-            close = get_close_matches(self.weights, SHIPPED, 1, 0.5)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(self.weights, SHIPPED)
             raise ModelError(f"no such weights: '{self.weights}'; expected a file{hint}", "weights")
         return Path(self.weights)
 

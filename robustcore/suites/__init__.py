@@ -4,14 +4,12 @@ Importing this costs nothing: ``robustcore.suites.resolve`` finds the images, an
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from robustcore.errors import DataError
+from robustcore.errors import DataError, did_you_mean
 
 _SETS = Path(__file__).parent / "sets"
 
@@ -57,7 +55,8 @@ class SetInfo:
 def suite_sets(name: str) -> tuple[str, ...]:
     """The ids of a suite's sets; raises DataError on an unknown suite."""
     if name not in SUITES:
-        raise DataError(f"unknown suite '{name}', expected one of: {', '.join(SUITES)}{_near(name, SUITES)}", "name")
+        near = did_you_mean(name, SUITES)
+        raise DataError(f"unknown suite '{name}', expected one of: {', '.join(SUITES)}{near}", "name")
     return SUITES[name]
 
 
@@ -70,14 +69,9 @@ def set_ids() -> tuple[str, ...]:
 def set_info(set_id: str) -> SetInfo:
     """One set; raises DataError on an unknown id."""
     if set_id not in set_ids():
-        known = ", ".join(set_ids())
-        raise DataError(f"unknown data set '{set_id}', expected one of: {known}{_near(set_id, set_ids())}", "sets")
+        known, near = ", ".join(set_ids()), did_you_mean(set_id, set_ids())
+        raise DataError(f"unknown data set '{set_id}', expected one of: {known}{near}", "sets")
     plain: dict[str, Any] = json.loads((_SETS / f"{set_id}.json").read_text("utf-8"))
     aliases = tuple(map(tuple, plain.pop("aliases"))) or ((),) * len(plain["classes"])
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
     return SetInfo(id=set_id, aliases=aliases, **values)
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), 1, 0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""

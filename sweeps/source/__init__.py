@@ -4,11 +4,11 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustcore import errors
 from robustcore.addresses import without_secrets
 
 if TYPE_CHECKING:
@@ -85,9 +85,8 @@ def dotted(keys: "KeyPath") -> str:
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """``; did you mean 'steps'?`` where one of ``known`` is near, else nothing."""
-    close = get_close_matches(name, known, 1, 0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    """As ``errors.did_you_mean``, which guesses more freely: a study's keys are short and many."""
+    return errors.did_you_mean(name, known, 0.6)
 
 
 def shipped_studies() -> list[str]:
